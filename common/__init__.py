@@ -1,0 +1,1 @@
+"""Everything that no framework touches, written once and used by both trees."""

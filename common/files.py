@@ -1,0 +1,130 @@
+"""Reading and writing files: gzip as it lies, writes that are whole or absent, errors with file and line."""
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+
+from common.errors import UserError
+
+
+def find_input(path):
+    """Returns ``path``, or ``path + '.gz'`` where only that exists.
+
+    Raises:
+        UserError: neither exists.
+    """
+    path = os.fspath(path)
+    for candidate in (path, path + ".gz"):
+        if os.path.isfile(candidate):
+            return candidate
+    raise UserError(f"{path}: no such file (nor {path}.gz)")
+
+
+def open_text(path):
+    """Opens a UTF-8 text file, gzipped or not, for reading; only ``\\n`` ends a line."""
+    path = find_input(path)
+    if path.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
+    return open(path, encoding="utf-8", newline="\n")
+
+
+def read_lines(path):
+    """Yields ``(line_number, line)`` from 1 on, without the newline.
+
+    Raises:
+        UserError: the file is missing or is not UTF-8 (or not gzip, for ``.gz``).
+    """
+    line_number = 0
+    with open_text(path) as file:
+        try:
+            for line_number, line in enumerate(file, 1):
+                yield line_number, line.rstrip("\n")
+        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+            raise UserError(f"{path}:{line_number + 1}: cannot be read as UTF-8 text: {error}") from error
+
+
+def read_json_lines(path, keys=()):
+    """Yields ``(line_number, object)`` for each line of a JSON-lines file.
+
+    Args:
+        path: the file, gzipped or not.
+        keys: names that each object must have.
+
+    Raises:
+        UserError: a line is not a JSON object or lacks a key; the message names file and line.
+    """
+    for line_number, line in read_lines(path):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{line_number}: not JSON: {error}; expected one JSON object a line") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{line_number}: found a JSON {type(record).__name__}, expected an object")
+        missing = [key for key in keys if key not in record]
+        if missing:
+            raise UserError(f"{path}:{line_number}: no {', '.join(map(repr, missing))} in the object; "
+                            f"it has {', '.join(map(repr, record)) or 'nothing'}")
+        yield line_number, record
+
+
+@contextlib.contextmanager
+def atomic_write(path, mode="w"):
+    """Opens a new file that takes the name ``path`` only when the block ends without an error."""
+    path = os.fspath(path)
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    try:
+        with os.fdopen(descriptor, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json_lines(path, records):
+    """Writes each record as one line of JSON, atomically, and returns how many there were."""
+    count = 0
+    with atomic_write(path) as file:
+        for count, record in enumerate(records, 1):
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return count
+
+
+def write_json(path, record):
+    """Writes one JSON document, atomically and indented."""
+    with atomic_write(path) as file:
+        json.dump(record, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path):
+    """Reads one JSON document, gzipped or not.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    with open_text(path) as file:
+        try:
+            return json.load(file)
+        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+            raise UserError(f"{path}: not a JSON document: {error}") from error
+
+
+def sha256_of(path):
+    """Returns the SHA-256 of a file's bytes (unpacked, if it ends in ``.gz``) in hexadecimal."""
+    digest = hashlib.sha256()
+    with (gzip.open(path, "rb") if os.fspath(path).endswith(".gz") else open(path, "rb")) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
