@@ -1,0 +1,65 @@
+"""The sizes of GPT-2 that the programs know, by the name that ``--model_card`` takes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Sizes of one GPT-2.
+
+    Attributes:
+        name: what ``--model_card`` takes.
+        width: size of a hidden state (``n_embd``).
+        layers: number of blocks (``n_layer``).
+        heads: attention heads a block (``n_head``); each is ``width // heads`` wide.
+        folder: its folder under ``pretrained_checkpoints/``.
+        positions: longest sequence (``n_positions``).
+        vocabulary: number of tokens.
+    """
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    folder: str
+    positions: int = 1024
+    vocabulary: int = 50257
+
+    @property
+    def head_width(self):
+        return self.width // self.heads
+
+
+MODEL_CARDS = {
+    card.name: card
+    for card in (
+        ModelCard("gpt2.nano", 192, 8, 3, "gpt2-nano", positions=512),
+        ModelCard("gpt2.sm", 768, 12, 12, "gpt2"),
+        ModelCard("gpt2.md", 1024, 24, 16, "gpt2-medium"),
+        ModelCard("gpt2.lg", 1280, 36, 20, "gpt2-large"),
+    )
+}
+
+
+def backbone_shapes(card):
+    """Returns ``{name: shape}`` of every array of a GPT-2 backbone, in Hugging Face's names and layout.
+
+    Projections are stored ``(in, out)``; the output embedding is tied to ``transformer.wte.weight`` and has no entry.
+    """
+    width = card.width
+    shapes = {
+        "transformer.wte.weight": (card.vocabulary, width),
+        "transformer.wpe.weight": (card.positions, width),
+    }
+    for layer in range(card.layers):
+        block = f"transformer.h.{layer}."
+        for name, fan_in, fan_out in (("attn.c_attn", width, 3 * width), ("attn.c_proj", width, width),
+                                      ("mlp.c_fc", width, 4 * width), ("mlp.c_proj", 4 * width, width)):
+            shapes[f"{block}{name}.weight"] = (fan_in, fan_out)
+            shapes[f"{block}{name}.bias"] = (fan_out,)
+        for name in ("ln_1", "ln_2"):
+            shapes[f"{block}{name}.weight"] = (width,)
+            shapes[f"{block}{name}.bias"] = (width,)
+    shapes["transformer.ln_f.weight"] = (width,)
+    shapes["transformer.ln_f.bias"] = (width,)
+    return shapes

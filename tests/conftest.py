@@ -1,0 +1,34 @@
+"""Puts the project's root on the import path and names the folders that tests read."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def project_root():
+    return ROOT
+
+
+def shared_folder(name):
+    """The folder of real data or official scores beside the checkout, or a skip where it is absent."""
+    folder = ROOT.parent / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here: real data is not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    return shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def metric_cases():
+    return shared_folder("metric_cases")
