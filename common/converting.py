@@ -1,0 +1,149 @@
+"""E2E, WebNLG and DART as published, turned into lines of ``{"context", "completion"}``.
+
+    python src/format_converting_e2e.py    data/e2e/train.txt data/e2e/train_formatted.jsonl
+    python src/format_converting_webnlg.py data/webnlg_challenge_2017/dev.json data/webnlg_challenge_2017/valid_formatted.jsonl
+    python src/format_converting_dart.py   data/dart/dart-v1.1.1-full-dev.json data/dart/valid_formatted.jsonl
+"""
+
+import argparse
+import functools
+
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import read_json, read_lines, write_json_lines
+
+SEEN_CATEGORIES = frozenset((
+    "Airport", "Astronaut", "Building", "City", "ComicsCharacter",
+    "Food", "Monument", "SportsTeam", "University", "WrittenWork",
+))
+_KINDS = {str: "a string", list: "a list", dict: "an object"}
+
+
+def require(value, kind, where, name):
+    """Returns ``value`` if it is a ``kind`` (``str``, ``list`` or ``dict``) that UTF-8 can hold.
+
+    Raises:
+        UserError: it is not; the message starts with ``where``.
+    """
+    if not isinstance(value, kind):
+        raise UserError(f"{where}: {name} is {_shortened(value)}, expected {_KINDS[kind]}")
+    if kind is str:
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UserError(f"{where}: {name} holds half of a surrogate pair: {_shortened(value)}") from None
+    return value
+
+
+def _shortened(value, length=60):
+    text = ascii(value)
+    return text if len(text) <= length else text[:length] + "..."
+
+
+def _member(record, key, kind, where):
+    """Returns ``record[key]`` after checking that it is there and is a ``kind``."""
+    require(record, dict, where, "this")
+    if key not in record:
+        raise UserError(f"{where}: no {key!r}; found {', '.join(map(repr, record)) or 'an empty object'}")
+    return require(record[key], kind, where, repr(key))
+
+
+def convert_e2e(path):
+    """Yields ``{"context": MR, "completion": text}`` for each line ``MR||text`` of an E2E file, as it is read.
+
+    Raises:
+        UserError: a line is not ``MR||text``, with file and line.
+    """
+    for line_number, line in read_lines(path):
+        parts = line.strip().split("||")
+        if len(parts) != 2 or not parts[0]:
+            found = "a blank line" if not line.strip() else _shortened(line)
+            raise UserError(f"{path}:{line_number}: found {found}, expected `MR||text` with one `||`")
+        yield {"context": parts[0], "completion": parts[1]}
+
+
+def convert_webnlg(path):
+    """Yields one record for each lexicalisation with the comment ``good`` of a WebNLG 2017 JSON file.
+
+    A record is ``{"context": "s : p : o | s : p : o", "completion": text, "cate": bool, "category": name}``, where
+    ``cate`` says whether the category is one of the ten that the training set has.
+
+    Raises:
+        UserError: the file has another shape, with file and entry.
+    """
+    entries = _member(read_json(path), "entries", list, path)
+    for number, wrapped in enumerate(entries, 1):
+        entry = _member(wrapped, str(number), dict, f"{path}: entry {number}")
+        where = f"{path}: entry {number}"
+        category = _member(entry, "category", str, where)
+        triples = [[_member(triple, key, str, f"{where}, triple {i}") for key in ("subject", "property", "object")]
+                   for i, triple in enumerate(_member(entry, "modifiedtripleset", list, where), 1)]
+        context = _linearised(triples, where)
+        for i, text in enumerate(_member(entry, "lexicalisations", list, where), 1):
+            at = f"{where}, lexicalisation {i}"
+            completion = _member(text, "lex", str, at)
+            if _member(text, "comment", str, at) == "good":
+                yield {"context": context, "completion": completion,
+                       "cate": category in SEEN_CATEGORIES, "category": category}
+
+
+def convert_dart(path):
+    """Yields ``{"context": "s : predicate : o | …", "completion": text}`` for each annotation of a DART v1.1.1 file.
+
+    Predicates are lower-cased, subjects and objects are not.
+
+    Raises:
+        UserError: the file has another shape, with file and entry.
+    """
+    entries = require(read_json(path), list, path, "the document")
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: entry {number}"
+        triples = []
+        for i, triple in enumerate(_member(entry, "tripleset", list, where), 1):
+            at = f"{where}, triple {i}"
+            if len(require(triple, list, at, "this")) != 3:
+                raise UserError(f"{at}: found {_shortened(triple)}, expected [subject, predicate, object]")
+            subject, predicate, thing = (require(part, str, at, "a part") for part in triple)
+            triples.append((subject, predicate.lower(), thing))
+        context = _linearised(triples, where)
+        for i, annotation in enumerate(_member(entry, "annotations", list, where), 1):
+            yield {"context": context, "completion": _member(annotation, "text", str, f"{where}, annotation {i}")}
+
+
+def _linearised(triples, where):
+    if not triples:
+        raise UserError(f"{where}: the triple set is empty")
+    return " | ".join(" : ".join(triple) for triple in triples)
+
+
+def at_least_one(records, path):
+    """Yields the records, and raises UserError, which names ``path``, when there are none."""
+    record = None
+    for record in records:
+        yield record
+    if record is None:
+        raise UserError(f"{path}: holds no rows")
+
+
+def main(argv, convert):
+    """Converts one file.
+
+    Args:
+        argv: ``[IN, OUT]``.
+        convert: generator function that takes the path of IN.
+    """
+    name = convert.__name__.removeprefix("convert_")
+    parser = argparse.ArgumentParser(prog=f"format_converting_{name}.py", description=convert.__doc__.split("\n")[0])
+    parser.add_argument("input", help="the published file; `.gz` is read as it is")
+    parser.add_argument("output", help="the JSON-lines file to write")
+    args = parser.parse_args(argv)
+    total = sum(1 for _ in read_lines(args.input)) if convert is convert_e2e else None
+    records = tqdm(convert(args.input), name, total, unit=" rows", mininterval=0.5)
+    rows = write_json_lines(args.output, at_least_one(records, args.input))
+    print(f"{args.output}: {rows} rows")
+
+
+main_e2e = functools.partial(main, convert=convert_e2e)
+main_webnlg = functools.partial(main, convert=convert_webnlg)
+main_dart = functools.partial(main, convert=convert_dart)

@@ -1,0 +1,52 @@
+"""GPT-2's byte-level BPE, read from ``encoder.json`` and ``vocab.bpe``."""
+
+import os
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+
+from common.errors import UserError
+from common.files import sha256_of
+
+VOCABULARY_SIZE = 50257
+END_OF_TEXT = 50256
+END_OF_TEXT_TOKEN = "<|endoftext|>"
+BLANK_LINE = 628
+EOS_IDS = (END_OF_TEXT, BLANK_LINE)
+
+# The files that OpenAI released with GPT-2.
+VOCABULARY_SHA256 = {
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+}
+
+
+def load_tokenizer(vocab_folder):
+    """Loads GPT-2's tokenizer.
+
+    Text that spells a special token is ordinary text: no string encodes to id 50256, but that id decodes to
+    ``<|endoftext|>``.
+
+    Args:
+        vocab_folder: folder that holds ``encoder.json`` and ``vocab.bpe``.
+
+    Returns:
+        ``tokenizers.Tokenizer``: ``encode(text).ids``, ``encode_batch(texts)``, ``decode(ids)``.
+
+    Raises:
+        UserError: a file is missing or is not GPT-2's.
+    """
+    paths = {name: os.path.join(os.fspath(vocab_folder), name) for name in VOCABULARY_SHA256}
+    for name, path in paths.items():
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: no such file; `bash scripts/setup.sh` fills vocab/ with GPT-2's vocabulary")
+        found, expected = sha256_of(path), VOCABULARY_SHA256[name]
+        if found != expected:
+            raise UserError(f"{path}: not GPT-2's vocabulary: sha256 is {found}, expected {expected}; "
+                            f"delete the file and run `bash scripts/setup.sh`, which fills vocab/ again")
+    tokenizer = Tokenizer(BPE.from_file(paths["encoder.json"], paths["vocab.bpe"]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = ByteLevelDecoder()
+    return tokenizer
