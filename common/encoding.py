@@ -1,0 +1,74 @@
+"""Formatted text to ids: one JSON object ``{"context": [ids], "completion": [ids]}`` a row.
+
+    python src/gpt2_encode.py --vocab vocab --input data/e2e/train_formatted.jsonl --output data/e2e/train.jsonl \\
+        --add_bos --add_eos
+"""
+
+import argparse
+import itertools
+
+from tqdm import tqdm
+
+from common.converting import at_least_one, require
+from common.files import read_json_lines, read_lines, write_json_lines
+from common.tokenizer import END_OF_TEXT, load_tokenizer
+
+ROWS_AT_ONCE = 1024
+
+
+def read_formatted(path):
+    """Yields ``(line_number, record)`` for each line of a formatted file; context and completion are strings.
+
+    Raises:
+        UserError: a line is something else, with file and line.
+    """
+    for line_number, record in read_json_lines(path, ("context", "completion")):
+        for key in ("context", "completion"):
+            require(record[key], str, f"{path}:{line_number}", repr(key))
+        yield line_number, record
+
+
+def encode_rows(tokenizer, records, add_bos, add_eos):
+    """Yields ``{"context": [ids], "completion": [ids]}`` for each ``{"context": text, "completion": text}``.
+
+    The completion is encoded with a space before it, so that its first word is the token it would be inside a text.
+
+    Args:
+        tokenizer: what ``load_tokenizer`` returns.
+        records: iterable of dictionaries of strings.
+        add_bos: whether the context ends in ``<|endoftext|>``.
+        add_eos: whether the completion ends in ``<|endoftext|>``.
+    """
+    end_of_context = [END_OF_TEXT] if add_bos else []
+    end_of_completion = [END_OF_TEXT] if add_eos else []
+    records = iter(records)
+    while batch := list(itertools.islice(records, ROWS_AT_ONCE)):
+        contexts = tokenizer.encode_batch_fast([record["context"] for record in batch])
+        completions = tokenizer.encode_batch_fast([" " + record["completion"] for record in batch])
+        for context, completion in zip(contexts, completions):
+            yield {"context": context.ids + end_of_context, "completion": completion.ids + end_of_completion}
+
+
+def encode_file(tokenizer, formatted, encoded, add_bos=True, add_eos=True):
+    """Encodes a formatted file with a progress bar and returns the number of rows.
+
+    Raises:
+        UserError: a line is not a formatted row, or there is none.
+    """
+    total = sum(1 for _ in read_lines(formatted))
+    records = (record for _, record in read_formatted(formatted))
+    progress = tqdm(at_least_one(records, formatted), "encode", total, unit=" rows", mininterval=0.5)
+    return write_json_lines(encoded, encode_rows(tokenizer, progress, add_bos, add_eos))
+
+
+def main(argv):
+    """Encodes one formatted file."""
+    parser = argparse.ArgumentParser(prog="gpt2_encode.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--input", required=True, help="formatted JSON lines: context and completion as text")
+    parser.add_argument("--vocab", default="vocab", help="folder with encoder.json and vocab.bpe (default: vocab)")
+    parser.add_argument("--output", required=True, help="JSON lines of ids to write")
+    parser.add_argument("--add_bos", action="store_true", help="end each context with <|endoftext|>")
+    parser.add_argument("--add_eos", action="store_true", help="end each completion with <|endoftext|>")
+    args = parser.parse_args(argv)
+    rows = encode_file(load_tokenizer(args.vocab), args.input, args.output, args.add_bos, args.add_eos)
+    print(f"{args.output}: {rows} rows")
