@@ -1,0 +1,203 @@
+"""Predicted ids to text, beside the references of each context, in the files that the scorers read.
+
+    python src/gpt2_decode.py --vocab ./vocab --sample_file predict.jsonl \\
+        --input_file ./data/e2e/test_formatted.jsonl --output_ref_file e2e_ref.txt --output_pred_file e2e_pred.txt
+    python src/gpt2_decode.py --vocab ./vocab --sample_file predict.jsonl --ref_type webnlg --filter unseen \\
+        --input_file ./data/webnlg_challenge_2017/test_formatted.jsonl --output_ref_file references_unseen \\
+        --output_pred_file hypothesis_unseen --tokenize --lower
+
+``e2e`` writes one references file, a blank line after each context's; ``webnlg`` and ``dart`` write a folder with
+``reference0`` to ``referenceN-1``. Predictions are one a line, contexts in the order in which they first appear.
+"""
+
+import argparse
+import os
+import re
+import sys
+
+from common.encoding import read_formatted
+from common.errors import UserError
+from common.files import atomic_write, read_json_lines
+from common.tokenizer import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE, load_tokenizer
+
+
+def cut_ids(ids):
+    """Returns the ids before the first end of sequence.
+
+    A prediction is filled up with 0 after its end, and 0 is the token ``!``: what follows the end is no text. A
+    hypothesis that never ended has no such filling, so its zeros stay.
+    """
+    return next((ids[:i] for i, token in enumerate(ids) if token in EOS_IDS), ids)
+
+
+def cut_text(text):
+    """Returns the text up to ``<|endoftext|>`` or the first blank line, stripped, on one line.
+
+    Characters that some readers take for the end of a line (``\\r``, ``\\u2028``, ...) become spaces, since the
+    scorers' files hold one text a line.
+    """
+    text = text.split(END_OF_TEXT_TOKEN)[0].split("\n\n")[0].strip()
+    return " ".join(text.splitlines())
+
+
+def finish(text, tokenize, lower):
+    """Lower-cases the text and puts spaces around every character that is not a word's (``\\W``), as asked."""
+    if lower:
+        text = text.lower()
+    if tokenize:
+        text = " ".join(" ".join(re.split(r"(\W)", text)).split())
+    return text
+
+
+def read_inputs(path, kept="all"):
+    """Reads the formatted file whose rows were given to the model.
+
+    Args:
+        path: the formatted file.
+        kept: ``all``, or ``seen`` / ``unseen`` to keep references of such rows alone (by their ``cate``).
+
+    Returns:
+        ``(contexts, references)``: the context of each row, and ``{context: [text, ...]}`` of the rows kept.
+
+    Raises:
+        UserError: a row is not a formatted row, or has no ``cate`` to choose by, or none is kept.
+    """
+    contexts, references = [], {}
+    for line_number, record in read_formatted(path):
+        contexts.append(record["context"])
+        if kept != "all":
+            if not isinstance(record.get("cate"), bool):
+                raise UserError(f"{path}:{line_number}: no true or false 'cate', which --filter {kept} chooses by; "
+                                f"format_converting_webnlg.py writes it")
+            if record["cate"] != (kept == "seen"):
+                continue
+        references.setdefault(record["context"], []).append(cut_text(record["completion"]))
+    if not references:
+        raise UserError(f"{path}: {'the file is empty' if not contexts else f'no row is {kept}'}")
+    return contexts, references
+
+
+def read_predictions(path, contexts):
+    """Reads ``{"id": row, "predict": [ids]}`` lines; the last prediction for a context wins.
+
+    Args:
+        path: the file that beam search wrote.
+        contexts: the context of each row.
+
+    Returns:
+        ``{context: ids}``, each cut at its end of sequence.
+
+    Raises:
+        UserError: an id is no row, or comes twice, or a prediction is not a list of GPT-2's ids.
+    """
+    predictions, line_of = {}, {}
+    for line_number, record in read_json_lines(path, ("id", "predict")):
+        where, row, ids = f"{path}:{line_number}", record["id"], record["predict"]
+        if type(row) is not int or not 0 <= row < len(contexts):
+            raise UserError(f"{where}: id {row!r} is no row of the input file: it has rows 0 to {len(contexts) - 1}; "
+                            f"was this prediction made from another file?")
+        if row in line_of:
+            raise UserError(f"{where}: id {row} a second time, first in line {line_of[row]}")
+        line_of[row] = line_number
+        if not isinstance(ids, list):
+            raise UserError(f"{where}: 'predict' is a {type(ids).__name__}, expected a list of ids")
+        for token in ids:
+            if type(token) is not int or not 0 <= token < VOCABULARY_SIZE:
+                raise UserError(f"{where}: {token!r} is no id: expected integers from 0 to {VOCABULARY_SIZE - 1}")
+        predictions[contexts[row]] = cut_ids(ids)
+    return predictions
+
+
+def check_covered(needed, found, what, remedy):
+    """Raises UserError when a context of ``needed`` is not in ``found``."""
+    missing = [context for context in needed if context not in found]
+    if missing:
+        raise UserError(f"{what} for {len(missing)} of {len(needed)} contexts, the first: {missing[0]!r}; {remedy}")
+
+
+def write_references(path, groups, ref_type, ref_num):
+    """Writes the references of each context.
+
+    Args:
+        path: file (``e2e``) or folder (``webnlg``, ``dart``).
+        groups: list of lists of texts; one list a context.
+        ref_type: ``e2e``, ``webnlg`` or ``dart``.
+        ref_num: how many files to write into the folder; a context with fewer references repeats its first.
+    """
+    if ref_type == "e2e":
+        if os.path.isdir(path):
+            raise UserError(f"{path}: is a folder; --ref_type e2e writes one file: give a file's name")
+        with atomic_write(path) as file:
+            file.writelines("\n".join(texts) + "\n\n" for texts in groups)
+        return
+    if os.path.isfile(path):
+        raise UserError(f"{path}: is a file; --ref_type {ref_type} writes a folder: give a folder's name")
+    cut = sum(len(texts) > ref_num for texts in groups)
+    if cut:
+        print(f"note: {cut} contexts have more than {ref_num} references; only the first {ref_num} of each are written",
+              file=sys.stderr)
+    for number in range(ref_num):
+        with atomic_write(os.path.join(path, f"reference{number}")) as file:
+            file.writelines((texts[number] if number < len(texts) else texts[0]) + "\n" for texts in groups)
+
+
+def without_blanks(references):
+    """Returns the references without empty ones, which would end a group in E2E's references file early.
+
+    Raises:
+        UserError: a context has empty references alone.
+    """
+    kept = {context: [text for text in texts if text] for context, texts in references.items()}
+    for context, texts in kept.items():
+        if not texts:
+            raise UserError(f"context {context!r} has only empty references: E2E's references file cannot hold it")
+    dropped = sum(map(len, references.values())) - sum(map(len, kept.values()))
+    if dropped:
+        print(f"note: {dropped} empty references are left out", file=sys.stderr)
+    return kept
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(prog="gpt2_decode.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--vocab", default="vocab", help="folder with encoder.json and vocab.bpe (default: vocab)")
+    parser.add_argument("--sample_file", required=True, help="what gpt2_beam.py wrote")
+    parser.add_argument("--input_file", required=True, help="formatted file of the rows that were predicted")
+    parser.add_argument("--output_ref_file", required=True, help="references: a file (e2e) or a folder (webnlg, dart)")
+    parser.add_argument("--output_pred_file", required=True, help="predictions, one a line")
+    parser.add_argument("--reference_file", help="formatted file whose references are written instead of --input_file's "
+                                                 "(for predictions on a sample, scored against all references)")
+    parser.add_argument("--ref_type", default="e2e", choices=("e2e", "webnlg", "dart"))
+    parser.add_argument("--ref_num", type=int, default=6, help="reference files for webnlg and dart (default: 6)")
+    parser.add_argument("--filter", default="all", choices=("all", "seen", "unseen"), help="WebNLG's categories")
+    parser.add_argument("--tokenize", action="store_true", help="put spaces around what is no word character")
+    parser.add_argument("--lower", action="store_true", help="lower-case")
+    args = parser.parse_args(argv)
+    if args.ref_num < 1:
+        parser.error(f"--ref_num {args.ref_num}: expected 1 or more")
+    return args
+
+
+def main(argv):
+    """Writes the references and the predictions."""
+    args = parse_arguments(argv)
+    contexts, references = read_inputs(args.input_file, args.filter)
+    predictions = read_predictions(args.sample_file, contexts)
+    check_covered(references, predictions, f"{args.sample_file}: no prediction",
+                  f"predict every row of {args.input_file}")
+    if args.reference_file:
+        _, found = read_inputs(args.reference_file)
+        check_covered(references, found, f"{args.reference_file}: no references",
+                      f"give the full file that {args.input_file} was sampled from")
+        references = {context: found[context] for context in references}
+    if args.ref_type == "e2e":
+        references = without_blanks(references)
+    groups = [[finish(text, args.tokenize, args.lower) for text in texts] for texts in references.values()]
+    tokenizer = load_tokenizer(args.vocab)
+    decoded = tokenizer.decode_batch([predictions[context] for context in references])
+    texts = [finish(cut_text(text), args.tokenize, args.lower) for text in decoded]
+    write_references(args.output_ref_file, groups, args.ref_type, args.ref_num)
+    with atomic_write(args.output_pred_file) as file:
+        file.writelines(text + "\n" for text in texts)
+    empty = sum(not text for text in texts)
+    print(f"{args.output_pred_file}: {len(texts)} predictions{f', {empty} of them empty' if empty else ''}; "
+          f"{args.output_ref_file}: {sum(map(len, groups))} references")
