@@ -1,0 +1,94 @@
+"""How many rows each category of E2E, WebNLG and DART has: as text, as JSON and as a bar chart.
+
+    python scripts/count_datasets.py [--datasets e2e webnlg dart] [--data data] [--output figure]
+
+Reads ``data/SET/{train,valid,test}_formatted.jsonl``; writes ``dataset_counts.json`` and ``dataset_counts.png`` into
+the output folder. E2E is counted by ``Type``, WebNLG by category, DART by the twenty predicates that most rows have
+(a row counts for each of its predicates).
+"""
+
+import argparse
+import collections
+import os
+
+import matplotlib
+
+from common.encoding import read_formatted
+from common.files import atomic_write, write_json
+from common.strata import FOLDERS, SPLITS, STRATA, formatted_path, label, predicate_frequencies
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: a machine may have no display)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+PREDICATES_SHOWN = 20
+TITLES = {"e2e": "E2E: Type", "webnlg": "WebNLG: category", "dart": "DART: most frequent predicates"}
+
+
+def count_dataset(name, data):
+    """Counts one data set.
+
+    Args:
+        name: ``e2e``, ``webnlg`` or ``dart``.
+        data: folder of the data sets.
+
+    Returns:
+        ``{"rows": {split: rows}, "categories": {category: {split: rows}}}``, the largest category first.
+    """
+    rows, counts = {}, {}
+    for split in SPLITS:
+        path = formatted_path(os.path.join(data, FOLDERS[name]), split)
+        records = [record for _, record in read_formatted(path)]
+        rows[split] = len(records)
+        counts[split] = (predicate_frequencies(records) if name == "dart" else
+                         collections.Counter(map(label, STRATA[name](records, path))))
+    totals = sum(counts.values(), collections.Counter())
+    categories = sorted(totals, key=lambda category: (-totals[category], category))
+    if name == "dart":
+        categories = categories[:PREDICATES_SHOWN]
+    return {"rows": rows, "categories": {category: {split: counts[split][category] for split in SPLITS}
+                                         for category in categories}}
+
+
+def table(name, counted):
+    """Returns the counts as lines of text."""
+    width = max(map(len, [TITLES[name], *counted["categories"]]))
+    lines = [f"{TITLES[name]:<{width}}" + "".join(f"{split:>9}" for split in SPLITS)]
+    for category, counts in [*counted["categories"].items(), ("all rows", counted["rows"])]:
+        lines.append(f"{category:<{width}}" + "".join(f"{counts[split]:>9}" for split in SPLITS))
+    return "\n".join(lines)
+
+
+def draw(report, path):
+    """Draws a panel for each data set: each category's share of the rows of train, valid and test, in per cent."""
+    heights = [len(counted["categories"]) for counted in report.values()]
+    figure, panels = pyplot.subplots(len(report), 1, figsize=(8, 2 + 0.3 * sum(heights)), squeeze=False,
+                                     layout="constrained", height_ratios=[height + 2 for height in heights])
+    for panel, (name, counted) in zip(panels[:, 0], report.items()):
+        categories = list(counted["categories"])
+        for i, split in enumerate(SPLITS):
+            shares = [100 * counted["categories"][category][split] / counted["rows"][split] for category in categories]
+            panel.barh([row + (i - 1) * 0.27 for row in range(len(categories))], shares, 0.27,
+                       label=f"{split} ({counted['rows'][split]} rows)")
+        panel.set_yticks(range(len(categories)), categories)
+        panel.invert_yaxis()
+        panel.set_xlabel("share of the split's rows, %")
+        panel.set_title(TITLES[name], loc="left")
+        panel.legend(frameon=False)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=120)
+    pyplot.close(figure)
+
+
+def main(argv):
+    """Counts the data sets that were asked for."""
+    parser = argparse.ArgumentParser(prog="count_datasets.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), default=list(FOLDERS), help="default: all")
+    parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="folder of the data sets (default: data/)")
+    parser.add_argument("--output", default=os.path.join(ROOT, "figure"), help="folder to write to (default: figure/)")
+    args = parser.parse_args(argv)
+    report = {name: count_dataset(name, args.data) for name in dict.fromkeys(args.datasets)}
+    print("\n\n".join(table(name, counted) for name, counted in report.items()))
+    write_json(os.path.join(args.output, "dataset_counts.json"), report)
+    draw(report, os.path.join(args.output, "dataset_counts.png"))
+    print(f"\n{os.path.join(args.output, 'dataset_counts')}.json and .png written")

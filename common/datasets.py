@@ -1,0 +1,243 @@
+"""Brings E2E, WebNLG and DART, checks them, converts and encodes them.
+
+    bash scripts/create_datasets.sh [e2e|webnlg|dart|all] [--source DIR]
+
+Raw files come from ``DIR/{e2e,webnlg_challenge_2017,dart}/`` (gzipped or not) or, without ``--source``, from the
+public microsoft/LoRA repository. For each split, ``data/SET/SPLIT_formatted.jsonl`` (text) and ``data/SET/SPLIT.jsonl``
+(ids, with BOS and EOS) are written beside the raw file. What is there and unchanged is left as it is.
+"""
+
+import argparse
+import dataclasses
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import urllib.request
+import zlib
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from common.converting import at_least_one, convert_dart, convert_e2e, convert_webnlg
+from common.encoding import encode_file
+from common.errors import UserError
+from common.files import atomic_write, find_input, read_json, sha256_of, write_json, write_json_lines
+from common.strata import FOLDERS
+from common.tokenizer import load_tokenizer
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+UPSTREAM = "https://raw.githubusercontent.com/microsoft/LoRA/main/examples/NLG/data"
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFile:
+    """A published file and how to know it.
+
+    Attributes:
+        name: its name in its set's folder.
+        sha256: of the published file; ``None`` where only git's id of it is known.
+        blob: first hexadecimal digits of git's id of the published file (SHA-1 of a header and the file).
+        variants: ``{name: {sha256: remark}}`` of other copies that are good to use, knowingly.
+    """
+
+    name: str
+    sha256: str | None = None
+    blob: str | None = None
+    variants: dict = dataclasses.field(default_factory=dict)
+
+
+RAW_FILES = {
+    "e2e": {
+        "train": RawFile("train.txt", "eae319082237310913d9f37f6a891d48fb3f821f29d86870d2cb4f92ddd72c5a"),
+        "valid": RawFile("valid.txt", "ba963113c8401d3d26216c0dc0a6dae1ea6ea927de3bf830e32c41f65401c80d"),
+        "test": RawFile("test.txt", "81b1bcd40c4f12845ec4eb61a77bf43765d112483cd9b2f91ef10bfc1b3d8f13"),
+    },
+    "webnlg": {
+        "train": RawFile("train.json", "180edb6011360608c8548d4551366a9d55f140cbf9bc9397fbf4d97f6a89c639"),
+        "valid": RawFile("dev.json", "50f5a2c24d760bc84ba3e852707cd3b43b0cf2da035b425f87945a2440880488"),
+        "test": RawFile("test.json", "2574896b23b5959d1a0cd4bb501ffbeff1a11790a9996c4cb8efed289149ff4f"),
+    },
+    "dart": {
+        "train": RawFile("dart-v1.1.1-full-train.json", blob="66d6ce4a", variants={
+            "dart-v1.1.1-full-train.partial.json": {
+                "dda4092bcb4082546f0b5afba4d73de57227dc1adab499a2c022a602ffc83a97":
+                    "PARTIAL: 54870 of the 62659 published texts (87.6 %); a model trained on it is not comparable with "
+                    "one trained on all",
+            }}),
+        "valid": RawFile("dart-v1.1.1-full-dev.json",
+                         "5038f3543b6d59b94ac4e3f69d15a0b01d8578913f862142e7c560200dd6e434"),
+        "test": RawFile("dart-v1.1.1-full-test.json", blob="c3de8337", variants={
+            "dart-v1.1.1-full-test.json": {
+                "5fa46be2f41236c5ac85bf52889318ddf63b55c435c0eff37d94ebf58490b314":
+                    "a rebuilt copy: all 12552 texts and their triples, other fields may differ",
+            }}),
+    },
+}
+CONVERTERS: dict[str, Callable] = {"e2e": convert_e2e, "webnlg": convert_webnlg, "dart": convert_dart}
+
+
+def judge(raw_file, name, content):
+    """Says what a copy of a raw file is.
+
+    Args:
+        raw_file: ``RawFile``.
+        name: the copy's name.
+        content: its bytes, unpacked.
+
+    Returns:
+        ``""`` for the published file, the remark of a known variant, ``None`` for anything else.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    if digest == raw_file.sha256 or (raw_file.blob and blob.startswith(raw_file.blob)):
+        return ""
+    return raw_file.variants.get(name, {}).get(digest)
+
+
+def read_bytes(path):
+    """Returns a file's bytes, unpacked where it ends in ``.gz``."""
+    try:
+        with (gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")) as file:
+            return file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be unpacked: {error}; fetch the file again") from error
+
+
+def download(url):
+    """Returns the bytes at ``url``, with a progress bar.
+
+    Raises:
+        OSError, http.client.HTTPException: the network or the server fails.
+    """
+    with urllib.request.urlopen(url, timeout=30) as response:
+        total = response.headers.get("Content-Length")
+        chunks = []
+        with tqdm(total=int(total) if total else None, desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True) as progress:
+            while chunk := response.read(1 << 16):
+                chunks.append(chunk)
+                progress.update(len(chunk))
+    content = b"".join(chunks)
+    if total and len(content) != int(total):
+        raise OSError(f"{len(content)} bytes came instead of {total}")
+    return content
+
+
+def fetch(name, raw_file):
+    """Downloads a published file of the data set ``name`` and returns its bytes.
+
+    Raises:
+        UserError: no network, or the file is not the one that was published.
+    """
+    base = f"{UPSTREAM}/{FOLDERS[name]}/"
+    url = base + raw_file.name
+    try:
+        content = download(url)
+    except (OSError, http.client.HTTPException) as error:
+        files = ", ".join(file.name for file in RAW_FILES[name].values())
+        raise UserError(
+            f"cannot download {url}: {error}\nWithout network: fetch {files} from {base} on another machine, put them "
+            f"into DIR/{FOLDERS[name]}/ (gzipped or not) and run `bash scripts/create_datasets.sh {name} --source DIR`"
+        ) from error
+    if judge(raw_file, raw_file.name, content) != "":
+        raise UserError(f"{url}: the download is not the published file: sha256 {hashlib.sha256(content).hexdigest()}, "
+                        f"expected {raw_file.sha256 or 'git id ' + raw_file.blob + '...'}; try again")
+    return content
+
+
+def find_raw(folder, raw_file):
+    """Returns the path of the raw file, or of a variant, in ``folder``; ``None`` if there is none."""
+    for name in (raw_file.name, *raw_file.variants):
+        try:
+            return find_input(os.path.join(folder, name))
+        except UserError:
+            continue
+    return None
+
+
+def bring_raw(name, split, folder, source):
+    """Puts the raw file of a split into ``folder``, unless it is there, and returns its path.
+
+    Args:
+        name: ``e2e``, ``webnlg`` or ``dart``.
+        split: ``train``, ``valid`` or ``test``.
+        folder: the data set's folder under data/.
+        source: folder that has the data sets' folders, or ``None`` to use what is there or else download.
+    """
+    raw_file = RAW_FILES[name][split]
+    wanted = os.path.join(source, FOLDERS[name]) if source else folder
+    found = find_raw(wanted, raw_file)
+    if found:
+        content = read_bytes(found)
+    elif source:
+        raise UserError(f"{os.path.join(wanted, raw_file.name)}: no such file (nor .gz); --source needs the folder "
+                        f"that holds {', '.join(FOLDERS.values())}")
+    else:
+        content, found = fetch(name, raw_file), raw_file.name
+    raw_name = os.path.basename(found).removesuffix(".gz")
+    remark = judge(raw_file, raw_name, content)
+    if remark is None:
+        remark = (f"NOT the published file (sha256 {hashlib.sha256(content).hexdigest()}, expected "
+                  f"{raw_file.sha256 or 'git id ' + raw_file.blob + '...'}); used as it is")
+    if remark:
+        print(f"note: {name} {split}: {found}: {remark}", file=sys.stderr)
+    target = os.path.join(folder, raw_name)
+    if not os.path.isfile(target) or sha256_of(target) != hashlib.sha256(content).hexdigest():
+        with atomic_write(target, "wb") as file:
+            file.write(content)
+    return target
+
+
+def create_split(name, split, folder, raw, vocab, done):
+    """Converts and encodes one split unless ``done`` says that its files are of this raw file and unchanged.
+
+    Args:
+        raw: path of the raw file.
+        vocab: folder of the vocabulary.
+        done: what this function returned last time, or ``None``.
+
+    Returns:
+        ``{"raw", "rows", "sha256": {path's name: hexadecimal}}``.
+    """
+    paths = {key: os.path.join(folder, split + suffix) for key, suffix in
+             (("formatted", "_formatted.jsonl"), ("encoded", ".jsonl"))}
+    files = (raw, paths["formatted"], paths["encoded"])
+    if done and all(os.path.isfile(path) and done["sha256"].get(os.path.basename(path)) == sha256_of(path)
+                    for path in files):
+        print(f"{paths['encoded']}: {done['rows']} rows, done already")
+        return done
+    records = tqdm(CONVERTERS[name](raw), f"{name} {split}", unit=" rows", mininterval=0.5)
+    rows = write_json_lines(paths["formatted"], at_least_one(records, raw))
+    encode_file(load_tokenizer(vocab), paths["formatted"], paths["encoded"])
+    print(f"{paths['encoded']}: {rows} rows")
+    return {"raw": os.path.basename(raw), "rows": rows, "sha256": {os.path.basename(p): sha256_of(p) for p in files}}
+
+
+def create_dataset(name, source, data, vocab):
+    """Brings, converts and encodes the three splits; ``data/SET/created.json`` records what was made of what."""
+    folder = os.path.join(data, FOLDERS[name])
+    record_path = os.path.join(folder, "created.json")
+    record = read_json(record_path) if os.path.isfile(record_path) else {}
+    for split in RAW_FILES[name]:
+        raw = bring_raw(name, split, folder, source)
+        made = create_split(name, split, folder, raw, vocab, record.get(split))
+        if made is not record.get(split):
+            record[split] = made
+            write_json(record_path, record)
+
+
+def main(argv):
+    """Creates the data sets that were asked for."""
+    parser = argparse.ArgumentParser(prog="create_datasets.sh", description=__doc__.split("\n")[0])
+    parser.add_argument("dataset", nargs="?", default="all", choices=(*FOLDERS, "all"), help="default: all")
+    parser.add_argument("--source", metavar="DIR", help="folder with e2e/, webnlg_challenge_2017/, dart/; default: "
+                                                        "what data/ has, else download from microsoft/LoRA")
+    parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="where to write (default: data/)")
+    parser.add_argument("--vocab", default=os.path.join(ROOT, "vocab"), help="folder with encoder.json and vocab.bpe")
+    args = parser.parse_args(argv)
+    if args.source and not os.path.isdir(args.source):
+        raise UserError(f"--source {args.source}: no such folder")
+    load_tokenizer(args.vocab)
+    for name in FOLDERS if args.dataset == "all" else (args.dataset,):
+        create_dataset(name, args.source, args.data, args.vocab)

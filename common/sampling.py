@@ -1,0 +1,158 @@
+"""Stratified samples of the data sets: the same rows on every machine.
+
+    python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart]
+
+Reads ``data/SET/{train,valid,test}_formatted.jsonl`` and the encoded ``.jsonl`` beside, writes the sampled lines of
+both, in the order of the file, under ``data/SET/sampled/``, and each stratum's rows before and after in
+``strata.json`` there.
+
+Each part of a split (WebNLG's test set has two, seen and unseen categories) gives ``ratio`` of its units, rounded
+down; its strata share them by largest remainder, so none is off its exact share by a whole unit. A unit is a line,
+or with ``--unit mr`` a context with all of its references, so that test sets keep several references a context.
+Within a stratum the units with the smallest SHA-256 of seed, set, split, stratum and position are taken.
+"""
+
+import argparse
+import collections
+import fractions
+import hashlib
+import math
+import os
+
+from tqdm import tqdm
+
+from common.encoding import read_formatted
+from common.errors import UserError
+from common.files import atomic_write, read_lines, write_json
+from common.strata import FOLDERS, SPLITS, STRATA, formatted_path, label
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
+def allocate(sizes, ratio):
+    """Shares ``floor(ratio * total)`` units among strata by largest remainder.
+
+    Args:
+        sizes: ``{stratum: number of units}``.
+        ratio: ``fractions.Fraction`` from 0 to 1.
+
+    Returns:
+        ``{stratum: number of units}``, each less than one from ``ratio * size``. Equal remainders go to the larger
+        stratum, then in alphabetical order.
+    """
+    taken = {stratum: math.floor(ratio * size) for stratum, size in sizes.items()}
+    left = math.floor(ratio * sum(sizes.values())) - sum(taken.values())
+    by_remainder = sorted(sizes, key=lambda stratum: (taken[stratum] - ratio * sizes[stratum], -sizes[stratum], stratum))
+    for stratum in by_remainder[:left]:
+        taken[stratum] += 1
+    return taken
+
+
+def choose(strata, ratio, key):
+    """Chooses units.
+
+    Args:
+        strata: ``(part, name)`` of each unit.
+        ratio: ``fractions.Fraction`` from 0 to 1.
+        key: text that makes the choice differ between seeds, sets and splits.
+
+    Returns:
+        Sorted list of the positions chosen.
+    """
+    members = {}
+    for position, stratum in enumerate(strata):
+        members.setdefault(stratum, []).append(position)
+    parts = {}
+    for stratum, positions in members.items():
+        parts.setdefault(stratum[0], {})[stratum] = len(positions)
+
+    def rank(stratum):
+        return lambda position: hashlib.sha256(f"{key}/{label(stratum)}/{position}".encode()).digest()
+
+    chosen = []
+    for sizes in parts.values():
+        for stratum, count in allocate(sizes, ratio).items():
+            chosen += sorted(members[stratum], key=rank(stratum))[:count]
+    return sorted(chosen)
+
+
+def sample_rows(records, strata, ratio, unit, key):
+    """Returns the sorted positions of the sampled rows.
+
+    Args:
+        records: formatted rows.
+        strata: ``(part, name)`` of each.
+        ratio, key: as in ``choose``.
+        unit: ``line``, or ``mr`` for all the rows of a context or none.
+    """
+    if unit == "line":
+        return choose(strata, ratio, key)
+    rows_of = {}
+    for row, record in enumerate(records):
+        rows_of.setdefault(record["context"], []).append(row)
+    groups = list(rows_of.values())
+    return sorted(row for i in choose([strata[rows[0]] for rows in groups], ratio, key) for row in groups[i])
+
+
+def sample_split(name, split, folder, ratio, seed, unit):
+    """Samples one split, writes its two files and returns ``{stratum: [rows before, rows after]}``."""
+    formatted = formatted_path(folder, split)
+    encoded = formatted.removesuffix("_formatted.jsonl") + ".jsonl"
+    lines = {path: [line for _, line in read_lines(path)] for path in (formatted, encoded)}
+    progress = tqdm(read_formatted(formatted), f"{name} {split}", len(lines[formatted]), unit=" rows", mininterval=0.5)
+    records = [record for _, record in progress]
+    strata = STRATA[name](records, formatted)
+    rows = sample_rows(records, strata, ratio, unit, f"{seed}/{name}/{split}")
+    if not rows:
+        raise UserError(f"{formatted}: {float(ratio)} of its {len(records)} rows is no row: take a larger --ratio")
+    if len(lines[encoded]) != len(records):
+        raise UserError(f"{encoded}: {len(lines[encoded])} rows, but {formatted} has {len(records)}; "
+                        f"`bash scripts/create_datasets.sh` writes both anew")
+    for path, suffix in ((formatted, "_formatted.jsonl"), (encoded, ".jsonl")):
+        with atomic_write(os.path.join(folder, "sampled", split + suffix)) as file:
+            file.writelines(lines[path][row] + "\n" for row in rows)
+    before, after = collections.Counter(strata), collections.Counter(strata[row] for row in rows)
+    return {label(stratum): [before[stratum], after[stratum]]
+            for stratum in sorted(before, key=lambda stratum: (-before[stratum], stratum))}
+
+
+def sample_dataset(name, data, ratio, seed, unit):
+    """Samples the three splits of a data set under ``data``; prints the strata and writes them to strata.json."""
+    folder = os.path.join(data, FOLDERS[name])
+    report = {"ratio": float(ratio), "seed": seed, "unit": unit, "columns": ["rows before", "rows after"], "splits": {}}
+    for split in SPLITS:
+        strata = sample_split(name, split, folder, ratio, seed, unit)
+        before, after = (sum(counts[i] for counts in strata.values()) for i in (0, 1))
+        report["splits"][split] = {"rows": [before, after], "strata": strata}
+        print(f"{name} {split}: {after} of {before} rows")
+        shown = list(strata.items())[:20]
+        for stratum, counts in shown:
+            print(f"    {stratum:<40} {counts[0]:>7} -> {counts[1]:>6}")
+        if len(strata) > len(shown):
+            print(f"    ... and {len(strata) - len(shown)} smaller strata, in {folder}/sampled/strata.json")
+    write_json(os.path.join(folder, "sampled", "strata.json"), report)
+
+
+def ratio_of(text):
+    """Returns the fraction that ``.18`` or ``9/50`` stands for, exactly."""
+    try:
+        ratio = fractions.Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < ratio <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return ratio
+
+
+def main(argv):
+    """Samples the data sets that were asked for."""
+    parser = argparse.ArgumentParser(prog="sample_datasets.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--ratio", type=ratio_of, default=ratio_of(".18"), help="share to keep (default: .18)")
+    parser.add_argument("--seed", type=int, default=42, help="default: 42")
+    parser.add_argument("--unit", choices=("line", "mr"), default="line",
+                        help="sample lines, or contexts with all of their references (default: line)")
+    parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), default=list(FOLDERS), help="default: all")
+    parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="folder of the data sets (default: data/)")
+    args = parser.parse_args(argv)
+    for name in args.datasets:
+        sample_dataset(name, args.data, args.ratio, args.seed, args.unit)

@@ -1,0 +1,83 @@
+"""Which stratum a row of E2E, WebNLG or DART belongs to: what samples are stratified by and tables count by.
+
+A stratum is a pair ``(part, name)``. WebNLG has the parts ``seen`` and ``unseen``, the other sets one part, ``""``.
+"""
+
+import collections
+import os
+
+from common.errors import UserError
+
+# The folder of each data set under data/, and the names that a split's files may have.
+FOLDERS = {"e2e": "e2e", "webnlg": "webnlg_challenge_2017", "dart": "dart"}
+SPLITS = {"train": ("train",), "valid": ("valid", "dev"), "test": ("test",)}
+
+
+def formatted_path(folder, split):
+    """Returns the path of a split's formatted file.
+
+    Raises:
+        UserError: there is none.
+    """
+    paths = [os.path.join(folder, name + "_formatted.jsonl") for name in SPLITS[split]]
+    for path in paths:
+        if os.path.isfile(path):
+            return path
+    raise UserError(f"{paths[0]}: no such file; run `bash scripts/create_datasets.sh` first")
+
+
+def e2e_strata(records, where):
+    """Returns ``("", Type)`` for each row; the type is ``none`` where the context has none."""
+    return [("", slots_of(record["context"]).get("Type", "none")) for record in records]
+
+
+def slots_of(context):
+    """Returns ``{slot: value}`` of an E2E meaning representation."""
+    return {slot.strip(): value.strip() for slot, _, value in (part.partition(" : ") for part in context.split(" | "))}
+
+
+def webnlg_strata(records, where):
+    """Returns ``("seen" or "unseen", category)`` for each row.
+
+    Raises:
+        UserError: a row lacks ``cate`` or ``category``.
+    """
+    strata = []
+    for number, record in enumerate(records, 1):
+        if not isinstance(record.get("cate"), bool) or not isinstance(record.get("category"), str):
+            raise UserError(f"{where}:{number}: no 'cate' and 'category'; write the file again with "
+                            f"format_converting_webnlg.py (`bash scripts/create_datasets.sh webnlg`)")
+        strata.append(("seen" if record["cate"] else "unseen", record["category"]))
+    return strata
+
+
+def predicates_of(context):
+    """Returns the predicates of a context ``s : p : o | s : p : o``, in order, repeated where it repeats them."""
+    return [parts[1].strip() for parts in (triple.split(" : ") for triple in context.split(" | ")) if len(parts) > 1]
+
+
+def predicate_frequencies(records):
+    """Returns a ``Counter``: predicate to the number of rows whose context has it."""
+    return collections.Counter(predicate for record in records for predicate in set(predicates_of(record["context"])))
+
+
+def dart_strata(records, where):
+    """Returns ``("", predicate)`` for each row: the one of its predicates that most rows of the split have.
+
+    Ties go to the predicate that the row repeats more often, then to the first in alphabetical order.
+    """
+    frequency = predicate_frequencies(records)
+
+    def stratum(context):
+        own = collections.Counter(predicates_of(context))
+        return min(own, key=lambda predicate: (-frequency[predicate], -own[predicate], predicate), default="none")
+
+    return [("", stratum(record["context"])) for record in records]
+
+
+def label(stratum):
+    """Returns ``seen / Airport`` or, for a set of one part, the name alone."""
+    return " / ".join(filter(None, stratum))
+
+
+STRATA = {"e2e": e2e_strata, "webnlg": webnlg_strata, "dart": dart_strata}

@@ -1,0 +1,10 @@
+"""E2E, WebNLG and DART: brought, checked, converted, encoded. ``bash scripts/create_datasets.sh`` finds a Python for it.
+
+    python scripts/create_datasets.py [e2e|webnlg|dart|all] [--source DIR]
+"""
+
+from common.datasets import main
+from common.errors import run_main
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,10 @@
+"""Stratified samples of the data sets.
+
+    python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart]
+"""
+
+from common.errors import run_main
+from common.sampling import main
+
+if __name__ == "__main__":
+    run_main(main)
