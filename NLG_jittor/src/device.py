@@ -1,0 +1,70 @@
+"""Where the program runs: the device, its seeds and precision, and the border between numpy and Jittor."""
+
+import os
+import resource
+
+import jittor_environment
+import jittor as jt
+import numpy as np
+
+from common.errors import UserError
+
+FRAMEWORK = "jittor"
+
+
+def set_up(device, random_seed):
+    """Chooses the device, fixes fp32 products and seeds the generators.
+
+    Args:
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        random_seed: for LoRA's dropout.
+
+    Raises:
+        UserError: ``cuda`` was asked for and there is none, or several processes were started.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process")
+    if device == "cuda" and not jt.has_cuda:
+        raise UserError("--device cuda: Jittor found no usable GPU; " + jittor_environment.why_no_cuda()
+                        + "; or use --device cpu")
+    jt.flags.use_cuda = int(device == "cuda" or (device == "auto" and bool(jt.has_cuda)))
+    seed(random_seed)
+
+
+def seed(value):
+    """Seeds the generator of the chosen device."""
+    jt.sync_all()
+    jt.set_global_seed(value)
+
+
+def to_device(module_or_tensor):
+    """Moves a module or a tensor to the chosen device; Jittor does so by itself."""
+    return module_or_tensor
+
+
+def from_numpy(array):
+    """Copies a numpy array to the chosen device; integers become int32."""
+    return jt.array(np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32))
+
+
+def to_numpy(tensor):
+    """Copies a tensor to the host."""
+    return tensor.numpy()
+
+
+def synchronise():
+    """Waits until the device has done all it was asked."""
+    jt.sync_all(True)
+
+
+def describe():
+    """Returns ``{framework, version, device, precision}`` for logs and tables."""
+    name = jittor_environment.gpu_name() if jt.flags.use_cuda else f"CPU, {os.cpu_count()} threads"
+    return {"framework": FRAMEWORK, "version": jt.__version__, "device": name, "precision": "fp32"}
+
+
+def peak_memory_bytes():
+    """Returns the peak memory in bytes: of Jittor's allocator on a GPU, of the process on a CPU."""
+    if jt.flags.use_cuda:
+        return jt.get_mem_info().total_cuda_used
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

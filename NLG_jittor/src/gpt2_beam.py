@@ -1,0 +1,109 @@
+"""Beam search over encoded contexts; ``python src/gpt2_beam.py --help`` lists the flags."""
+
+import os
+import time
+
+import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
+import device
+from model import MASKED, GPT2LMModel
+
+import jittor as jt
+
+from common.arguments import beam_arguments
+from common.beam_search import Decoder, run_search
+from common.checkpoint import load_weights
+from common.errors import run_main
+from common.files import write_json
+from common.lora_arrays import merge_lora
+
+
+class State:
+    """What the model remembers of the hypotheses: the contexts' cache once, the generated tokens' for each row."""
+
+    def __init__(self, lengths, prompt, prompt_mask):
+        self.lengths, self.prompt, self.prompt_mask = lengths, prompt, prompt_mask
+        self.generated, self.step = None, 0
+
+
+def read_prompt(model, input_ids, lengths):
+    """Reads contexts ``(contexts, length)``; returns the State and the logits behind each."""
+    lengths = device.from_numpy(lengths)
+    with jt.no_grad():
+        logits, prompt, prompt_mask = model.prompt(device.from_numpy(input_ids), lengths)
+    return State(lengths, prompt, prompt_mask), logits
+
+
+def advance(model, state, tokens, origins):
+    """Continues row ``origins[i]`` with ``tokens[i]``; returns logits ``(rows, vocabulary)``."""
+    rows, contexts = len(tokens), len(state.lengths)
+    tokens, origins = device.from_numpy(tokens), device.from_numpy(origins)
+    positions = jt.repeat_interleave(state.lengths, rows // contexts, 0) + state.step
+    with jt.no_grad():
+        if state.generated is not None:
+            state.generated = [(keys[origins], values[origins]) for keys, values in state.generated]
+        logits, state.generated = model.decode(tokens, positions, state.prompt, state.generated, state.prompt_mask)
+    state.step += 1
+    return logits
+
+
+def best(log_probabilities, count):
+    """Returns the ``count`` highest values of each row and their places, best first.
+
+    Repeated argmax: Jittor's topk sorts the whole row, a hundred times slower for a vocabulary.
+    """
+    rows = jt.arange(log_probabilities.shape[0])
+    values, places = [], []
+    for _ in range(count):
+        place, value = jt.argmax(log_probabilities, dim=1)
+        values.append(value)
+        places.append(place)
+        log_probabilities = log_probabilities.clone()
+        log_probabilities[rows, place] = 2.0 * MASKED
+    return jt.stack(values, dim=1), jt.stack(places, dim=1)
+
+
+def log_softmax(logits):
+    """Log-probabilities of each row; the sum over the vocabulary runs in float64."""
+    shifted = logits - logits.max(dim=1, keepdims=True)
+    return shifted - shifted.exp().float64().sum(1).float32().log().reshape(-1, 1)
+
+
+def top_tokens(logits, penalised, banned, repetition_penalty, count):
+    """Applies penalties and bans to the logits and returns the best log-probabilities and tokens, as numpy.
+
+    A penalised logit is divided by the penalty where positive and multiplied where negative (Keskar et al. 2019,
+    section 4.1, in the form that makes a repetition less likely for either sign).
+    """
+    with jt.no_grad():
+        if len(penalised[0]):
+            rows, tokens = device.from_numpy(penalised[0]), device.from_numpy(penalised[1])
+            chosen = logits[rows, tokens]
+            logits[rows, tokens] = jt.ternary(chosen < 0, chosen * repetition_penalty, chosen / repetition_penalty)
+        if len(banned[0]):
+            logits[device.from_numpy(banned[0]), device.from_numpy(banned[1])] = MASKED
+        log_probabilities, tokens = best(log_softmax(logits), count)
+    return device.to_numpy(log_probabilities), device.to_numpy(tokens)
+
+
+def main(argv):
+    arguments = beam_arguments(argv, __doc__)
+    device.set_up(arguments.device, arguments.random_seed)
+    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
+                                     arguments.lora)
+    model = GPT2LMModel(arguments.card)
+    model.load_arrays(merge_lora(backbone, lora or {}, arguments.lora))
+    model = device.to_device(model)
+    path = os.path.join(arguments.work_dir, arguments.output_file)
+    started = time.perf_counter()
+    counts = run_search(arguments, Decoder(
+        prompt=lambda *inputs: read_prompt(model, *inputs),
+        advance=lambda *inputs: advance(model, *inputs),
+        top_tokens=top_tokens), path)
+    seconds = time.perf_counter() - started
+    write_json(path + ".summary.json", {**device.describe(), **counts, "seconds": seconds,
+                                        "peak_memory_bytes": device.peak_memory_bytes()})
+    print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,82 @@
+"""LoRA layers with loralib's names: ``MergedLinear``, ``mark_only_lora_as_trainable``, ``lora_state_dict``."""
+
+import jittor as jt
+from jittor import nn
+
+
+class MergedLinear(nn.Module):
+    """A linear layer whose output is several projections side by side, some of them with a low-rank update.
+
+    Computes ``x @ W + b + scaling * dropout(x) @ A.T @ B.T`` (Hu et al. 2021, section 4.1, equation 3) with ``A`` and
+    ``B`` of every enabled projection stacked: rows ``i*r .. (i+1)*r`` of ``lora_A`` and rows
+    ``i*width .. (i+1)*width`` of ``lora_B`` belong to the i-th enabled one. The weight is stored ``(in, out)``, as
+    GPT-2 stores it.
+
+    Args:
+        in_features: size of the last axis of the input.
+        out_features: size of the last axis of the output, a multiple of ``len(enable_lora)``.
+        r: rank of each update; 0 leaves the plain layer.
+        lora_alpha: the update is scaled by ``lora_alpha / r``.
+        lora_dropout: share of the inputs of the update that are dropped in training.
+        enable_lora: one bool for each projection.
+    """
+
+    def __init__(self, in_features, out_features, r=0, lora_alpha=1, lora_dropout=0.0, enable_lora=(False,)):
+        super().__init__()
+        self.weight = jt.zeros((in_features, out_features))
+        self.bias = jt.zeros((out_features,))
+        self.r = r if any(enable_lora) else 0
+        self.lora_dropout = lora_dropout
+        self.enable_lora = tuple(enable_lora)
+        if self.r > 0:
+            enabled = sum(enable_lora)
+            self.scaling = lora_alpha / r
+            self.lora_A = jt.zeros((enabled * r, in_features))
+            self.lora_B = jt.zeros((enabled * (out_features // len(enable_lora)), r))
+
+    def spread_lora_B(self):
+        """Returns ``lora_B`` as one ``(enabled * r, out_features)`` matrix, zero where a projection has no update."""
+        r, projections = self.r, len(self.enable_lora)
+        if self.enable_lora == (True,):
+            return self.lora_B.transpose(0, 1)
+        blocks = self.lora_B.reshape(sum(self.enable_lora), -1, r)
+        rows, enabled = [], 0
+        for projection, has_update in enumerate(self.enable_lora):
+            if has_update:
+                block = blocks[enabled].transpose(0, 1)
+                before = [jt.zeros_like(block)] * projection
+                after = [jt.zeros_like(block)] * (projections - projection - 1)
+                rows.append(jt.concat(before + [block] + after, dim=1))
+                enabled += 1
+        return jt.concat(rows, dim=0)
+
+    def execute(self, x):
+        """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, float32."""
+        batch, length, width = x.shape
+        flat = x.reshape(batch * length, width)
+        result = jt.matmul(flat, self.weight) + self.bias
+        if self.r > 0:
+            update = nn.matmul_transpose(dropout(flat, self.lora_dropout, self.is_training()), self.lora_A)
+            result = result + jt.matmul(update, self.spread_lora_B() * self.scaling)
+        return result.reshape(batch, length, -1)
+
+
+def dropout(x, probability, training):
+    """Zeroes each element with ``probability`` and divides the rest by ``1 - probability``; in training only."""
+    return nn.dropout(x, probability, training)
+
+
+def mark_only_lora_as_trainable(model):
+    """Freezes every parameter whose name has no ``lora_`` in it."""
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name:
+            parameter.stop_grad()
+
+
+def lora_state_dict(model):
+    """Returns ``{name: float32 numpy array}`` of the LoRA parameters alone."""
+    return {
+        name: parameter.numpy().copy()
+        for name, parameter in model.named_parameters()
+        if "lora_" in name
+    }

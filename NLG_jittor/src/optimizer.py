@@ -1,0 +1,57 @@
+"""The classic AdamW and the clipping of gradients."""
+
+import math
+
+import jittor as jt
+
+
+class AdamW:
+    """AdamW with eps beside the uncorrected second moment and decay after the step (Kingma and Ba 2015, section 2,
+    last paragraph; Loshchilov and Hutter 2019, algorithm 2). ``jittor.optim.AdamW`` adds eps to the corrected one.
+
+    Args:
+        named_parameters: list of ``(name, parameter)``, all trainable.
+        beta1, beta2: decay rates of the moments.
+        eps: added to ``sqrt(v)``.
+        weight_decay: share of ``lr * p`` taken off after each step.
+        correct_bias: whether the step is scaled by ``sqrt(1 - beta2^t) / (1 - beta1^t)``.
+        no_decay_bias: leaves biases and layer norms without decay.
+    """
+
+    def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias):
+        self.parameters = [parameter for _, parameter in named_parameters]
+        self.decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
+                       else weight_decay for name, _ in named_parameters]
+        self.first_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
+        self.second_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
+        self.gradients = [jt.zeros_like(parameter) for parameter in self.parameters]
+        self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
+        self.step_count = 0
+
+    def accumulate(self, loss):
+        """Adds the gradients of ``loss``, a scalar, to those since the last step."""
+        for total, gradient in zip(self.gradients, jt.grad(loss, self.parameters)):
+            total.update(total + gradient)
+        jt.sync(self.gradients)
+
+    def clip(self, max_norm):
+        """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
+        norm = jt.sqrt(sum((gradient.float64() ** 2).sum() for gradient in self.gradients))
+        scale = jt.minimum(max_norm / (norm + 1e-6), 1.0).float32()
+        for gradient in self.gradients:
+            gradient.update(gradient * scale)
+
+    def step(self, learning_rate):
+        """Updates the parameters with the accumulated gradients, which then are zero again."""
+        self.step_count += 1
+        step_size = learning_rate
+        if self.correct_bias:
+            step_size *= math.sqrt(1.0 - self.beta2 ** self.step_count) / (1.0 - self.beta1 ** self.step_count)
+        for parameter, decay, first, second, gradient in zip(
+                self.parameters, self.decays, self.first_moments, self.second_moments, self.gradients):
+            first.update(self.beta1 * first + (1.0 - self.beta1) * gradient)
+            second.update(self.beta2 * second + (1.0 - self.beta2) * gradient * gradient)
+            moved = parameter - step_size * first / (jt.sqrt(second) + self.eps)
+            parameter.update(moved * (1.0 - learning_rate * decay))
+            gradient.update(jt.zeros_like(gradient))
+        jt.sync(self.parameters + self.first_moments + self.second_moments + self.gradients)

@@ -1,0 +1,75 @@
+"""Fine-tunes GPT-2 with LoRA on encoded data; ``python src/gpt2_ft.py --help`` lists the flags."""
+
+import device
+from model import GPT2LMModel
+from lora import lora_state_dict, mark_only_lora_as_trainable
+from optimizer import AdamW
+
+import torch
+
+from common.arguments import training_arguments
+from common.checkpoint import LoraRecord, load_weights, save_lora
+from common.errors import run_main
+from common.lora_arrays import initial_lora, lora_shapes
+from common.training import Steps, run_training
+
+
+def build_model(arguments, backbone, lora):
+    """Returns the model on its device, with only LoRA's weights trainable."""
+    model = GPT2LMModel(arguments.card, arguments.lora)
+    model.load_arrays({**backbone, **lora})
+    mark_only_lora_as_trainable(model)
+    return device.to_device(model)
+
+
+def build_optimizer(arguments, model):
+    """Returns the AdamW of the flags over the trainable parameters."""
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return AdamW(trainable, arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epislon,
+                 arguments.weight_decay, arguments.correct_bias, arguments.no_decay_bias)
+
+
+def batch_loss(model, batch, label_smoothing):
+    """Returns the loss of a Batch, a scalar on the device."""
+    return model.loss(device.from_numpy(batch.input_ids), device.from_numpy(batch.loss_positions),
+                      device.from_numpy(batch.loss_targets), device.from_numpy(batch.loss_mask), label_smoothing)
+
+
+def train_step(model, optimizer, batch, arguments, learning_rate, is_update):
+    """Adds the gradients of one batch and, where ``is_update``, updates the weights; returns the loss."""
+    model.train()
+    loss = batch_loss(model, batch, arguments.label_smooth)
+    optimizer.accumulate(loss / arguments.grad_acc)
+    if is_update:
+        if arguments.clip > 0:
+            optimizer.clip(arguments.clip)
+        optimizer.step(learning_rate)
+    return loss.detach()
+
+
+def validation_step(model, batch):
+    """Returns the loss of one batch without dropout and label smoothing."""
+    model.eval()
+    with torch.no_grad():
+        return batch_loss(model, batch, 0.0)
+
+
+def main(argv):
+    arguments = training_arguments(argv, __doc__)
+    device.set_up(arguments.device, arguments.random_seed)
+    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
+                                     arguments.lora)
+    lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
+    model = build_model(arguments, backbone, lora)
+    optimizer = build_optimizer(arguments, model)
+    run_training(arguments, Steps(
+        train=lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
+        validate=lambda batch: validation_step(model, batch),
+        save=lambda path, step: save_lora(path, lora_state_dict(model), LoraRecord.of(arguments, step)),
+        synchronise=device.synchronise,
+        peak_memory_bytes=device.peak_memory_bytes,
+        description=device.describe()))
+
+
+if __name__ == "__main__":
+    run_main(main)

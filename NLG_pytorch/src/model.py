@@ -1,0 +1,240 @@
+"""GPT-2 with LoRA: training on the positions that carry a loss, decoding with one shared cache per context.
+
+Shapes are ``(batch, seq, width)`` for hidden states and ``(batch, heads, seq, head_width)`` inside attention; in
+decoding, ``rows`` is contexts times beam, the beam of one context on consecutive rows.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lora import MergedLinear
+
+MASKED = -1e9
+
+
+def gelu(x):
+    """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2), as GPT-2 was trained with."""
+    return F.gelu(x, approximate="tanh")
+
+
+def causal_attention(query, key, value):
+    """Scaled dot-product attention in which a position sees itself and what comes before it.
+
+    Takes and returns ``(batch, heads, seq, head_width)``.
+    """
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+def cross_entropy(logits, targets, label_smoothing):
+    """``(1 - e) * nll + e * mean over vocabulary of -log p`` for each row of ``(count, vocabulary)``."""
+    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis, variance in two passes, eps 1e-5."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, eps=1e-5)
+
+
+class Attention(nn.Module):
+    """Masked self-attention; LoRA on the fused query-key-value projection and on the output where enabled."""
+
+    def __init__(self, card, lora):
+        super().__init__()
+        self.heads = card.heads
+        self.c_attn = MergedLinear(card.width, 3 * card.width, **lora("q", "k", "v"))
+        self.c_proj = MergedLinear(card.width, card.width, **lora("o"))
+
+    def query_key_value(self, x):
+        batch, length, width = x.shape
+        fused = self.c_attn(x).reshape(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = fused.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def merge_heads(self, x):
+        batch, heads, length, head_width = x.shape
+        return x.transpose(1, 2).reshape(batch, length, heads * head_width)
+
+    def forward(self, x):
+        """Returns the output ``(batch, seq, width)`` and the keys and values, for a cache."""
+        query, key, value = self.query_key_value(x)
+        return self.c_proj(self.merge_heads(causal_attention(query, key, value))), (key, value)
+
+    def decode(self, x, prompt, generated, prompt_mask):
+        """One token of every hypothesis.
+
+        Args:
+            x: ``(rows, 1, width)``.
+            prompt: keys and values of the contexts, each ``(contexts, heads, prompt_length, head_width)``.
+            generated: keys and values of the tokens generated so far, each ``(rows, heads, step, head_width)``,
+                or None at the first.
+            prompt_mask: ``(contexts, 1, 1, prompt_length)``, 0 or MASKED where a context is shorter.
+
+        Returns:
+            The output ``(rows, 1, width)`` and the generated keys and values with this token's.
+        """
+        query, key, value = self.query_key_value(x)
+        if generated is not None:
+            key = torch.cat([generated[0], key], dim=2)
+            value = torch.cat([generated[1], value], dim=2)
+        rows, heads, step, head_width = key.shape
+        contexts, _, prompt_length, _ = prompt[0].shape
+        beam = rows // contexts
+        query = query * (1.0 / math.sqrt(head_width))
+        by_context = query.reshape(contexts, beam, heads, head_width).transpose(1, 2)
+        prompt_scores = by_context @ prompt[0].transpose(2, 3) + prompt_mask
+        prompt_scores = prompt_scores.transpose(1, 2).reshape(rows, heads, 1, prompt_length)
+        scores = torch.cat([prompt_scores, query @ key.transpose(2, 3)], dim=3)
+        weights = torch.softmax(scores, dim=3)
+        prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
+        from_prompt = (prompt_weights.transpose(1, 2) @ prompt[1]).transpose(1, 2)
+        from_generated = weights[:, :, :, prompt_length:] @ value
+        output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
+        return self.c_proj(self.merge_heads(output)), (key, value)
+
+
+class MLP(nn.Module):
+    """The feed-forward half of a block."""
+
+    def __init__(self, card, lora):
+        super().__init__()
+        self.c_fc = MergedLinear(card.width, 4 * card.width, **lora("fc"))
+        self.c_proj = MergedLinear(4 * card.width, card.width, **lora("proj"))
+
+    def forward(self, x):
+        return self.c_proj(gelu(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block (Radford et al. 2019, section 2.3)."""
+
+    def __init__(self, card, lora):
+        super().__init__()
+        self.ln_1 = LayerNorm(card.width)
+        self.attn = Attention(card, lora)
+        self.ln_2 = LayerNorm(card.width)
+        self.mlp = MLP(card, lora)
+
+    def forward(self, x):
+        attended, key_value = self.attn(self.ln_1(x))
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), key_value
+
+    def decode(self, x, prompt, generated, prompt_mask):
+        attended, key_value = self.attn.decode(self.ln_1(x), prompt, generated, prompt_mask)
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), key_value
+
+
+class GPT2(nn.Module):
+    """The transformer without its output layer."""
+
+    def __init__(self, card, lora):
+        super().__init__()
+        self.wte = Embedding(card.vocabulary, card.width)
+        self.wpe = Embedding(card.positions, card.width)
+        self.h = nn.ModuleList([Block(card, lora) for _ in range(card.layers)])
+        self.ln_f = LayerNorm(card.width)
+
+    def forward(self, input_ids):
+        """``(batch, seq)`` token ids to hidden states ``(batch, seq, width)`` and each layer's keys and values."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        x = self.wte(input_ids) + self.wpe(positions)
+        cache = []
+        for block in self.h:
+            x, key_value = block(x)
+            cache.append(key_value)
+        return self.ln_f(x), cache
+
+    def decode(self, tokens, positions, prompt, generated, prompt_mask):
+        """One token of every hypothesis: ``(rows,)`` ids and positions to ``(rows, width)`` and the new cache."""
+        x = (self.wte(tokens) + self.wpe(positions)).unsqueeze(1)
+        cache = []
+        for layer, block in enumerate(self.h):
+            x, key_value = block.decode(x, prompt[layer], generated[layer] if generated else None, prompt_mask)
+            cache.append(key_value)
+        return self.ln_f(x).squeeze(1), cache
+
+
+class Embedding(nn.Module):
+    """A table of ``(count, width)`` vectors."""
+
+    def __init__(self, count, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(count, width))
+
+    def forward(self, indices):
+        return F.embedding(indices, self.weight)
+
+
+class GPT2LMModel(nn.Module):
+    """GPT-2 with the output embedding tied to the input's.
+
+    Args:
+        card: ModelCard.
+        lora: LoraSettings, or None for the plain model.
+    """
+
+    def __init__(self, card, lora=None):
+        super().__init__()
+        self.transformer = GPT2(card, lora.layer_arguments if lora else lambda *targets: {})
+
+    def load_arrays(self, arrays):
+        """Copies ``{name: numpy array}`` into the parameters of those names; shapes must have been checked."""
+        parameters = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, array in arrays.items():
+                parameters[name].copy_(torch.from_numpy(array))
+
+    def logits(self, hidden):
+        """``(count, width)`` hidden states to ``(count, vocabulary)`` logits."""
+        return hidden @ self.transformer.wte.weight.T
+
+    def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
+        """Label-smoothed cross-entropy, averaged over the positions that carry a loss.
+
+        ``sum(mask * ((1 - e) * nll + e * mean over vocabulary of -log p)) / (sum(mask) + 0.0001)``
+        (Szegedy et al. 2016, section 7, with the denominator of the original program).
+
+        Args:
+            input_ids: ``(batch, seq)``.
+            loss_positions: ``(count,)`` indices into the flattened ``batch * seq`` positions.
+            loss_targets: ``(count,)`` the token that each should predict.
+            loss_mask: ``(count,)`` float, 0 for filling.
+            label_smoothing: e.
+        """
+        hidden, _ = self.transformer(input_ids)
+        chosen = hidden.reshape(-1, hidden.shape[-1])[loss_positions]
+        per_token = cross_entropy(self.logits(chosen), loss_targets, label_smoothing)
+        return (per_token * loss_mask).sum() / (loss_mask.sum() + 0.0001)
+
+    def prompt(self, input_ids, lengths):
+        """Reads the contexts.
+
+        Args:
+            input_ids: ``(contexts, prompt_length)``, filled up on the right.
+            lengths: ``(contexts,)`` the number of real tokens in each.
+
+        Returns:
+            Logits ``(contexts, vocabulary)`` behind each context's last token, the cache, and the additive mask
+            ``(contexts, 1, 1, prompt_length)`` over it.
+        """
+        hidden, cache = self.transformer(input_ids)
+        contexts, length = input_ids.shape
+        last = hidden[torch.arange(contexts, device=hidden.device), lengths - 1]
+        is_filling = torch.arange(length, device=hidden.device)[None, :] >= lengths[:, None]
+        return self.logits(last), cache, (is_filling * MASKED).reshape(contexts, 1, 1, length)
+
+    def decode(self, tokens, positions, prompt, generated, prompt_mask):
+        """One step of every hypothesis: logits ``(rows, vocabulary)`` and the generated tokens' new cache."""
+        hidden, generated = self.transformer.decode(tokens, positions, prompt, generated, prompt_mask)
+        return self.logits(hidden), generated

@@ -1,0 +1,170 @@
+"""Command lines of training and beam search: the original program's flags, each one working or refused."""
+
+import argparse
+
+from common.errors import UserError
+from common.lora_arrays import LoraSettings
+from common.model_cards import MODEL_CARDS
+
+
+def _parser(description):
+    return argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def _add_common(parser):
+    parser.add_argument("--model_card", default="gpt2.md", choices=list(MODEL_CARDS), help="size of the backbone")
+    parser.add_argument("--init_checkpoint", required=True,
+                        help="backbone: safetensors, torch file or Hugging Face folder")
+    parser.add_argument("--seq_len", type=int, default=512, help="longest row in tokens")
+    parser.add_argument("--lora_dim", type=int, default=4, help="rank of the updates")
+    parser.add_argument("--lora_alpha", type=float, default=32, help="updates are scaled by alpha / rank")
+    parser.add_argument("--lora_targets", default="q,v", help="projections with an update: of q,k,v,o,fc,proj")
+    parser.add_argument("--work_dir", default=".", help="folder for what is written")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
+    parser.add_argument("--platform", default="local", help="accepted where it is local")
+    parser.add_argument("--random_seed", type=int, default=110)
+
+
+def _add_training(parser):
+    parser.add_argument("--train_data", required=True, help="encoded rows (JSON lines)")
+    parser.add_argument("--valid_data", required=True, help="encoded rows (JSON lines)")
+    parser.add_argument("--train_batch_size", type=int, default=8)
+    parser.add_argument("--valid_batch_size", type=int, default=4)
+    parser.add_argument("--grad_acc", type=int, default=1, help="batches added up for one update")
+    parser.add_argument("--clip", type=float, default=0.0, help="largest joint norm of the gradients; 0 is off")
+    parser.add_argument("--obj", default="clm", choices=["clm", "jlm"], help="loss on the completion, or on all")
+    parser.add_argument("--label_smooth", type=float, default=0.0)
+    parser.add_argument("--lora_dropout", type=float, default=0.0)
+    parser.add_argument("--lr", type=float, default=1e-5)
+    parser.add_argument("--weight_decay", type=float, default=0.01)
+    parser.add_argument("--correct_bias", action="store_true", help="correct AdamW's moments for their start at 0")
+    parser.add_argument("--adam_epislon", type=float, default=1e-6)
+    parser.add_argument("--adam_beta1", type=float, default=0.9)
+    parser.add_argument("--adam_beta2", type=float, default=0.98)
+    parser.add_argument("--no_decay_bias", action="store_true", help="no weight decay for biases and layer norms")
+    parser.add_argument("--scheduler", default="linear",
+                        choices=["cosine", "inv_sqrt", "dev_perf", "constant", "linear", "cycle"])
+    parser.add_argument("--warmup_step", type=int, default=0)
+    parser.add_argument("--max_epoch", type=int, default=None)
+    parser.add_argument("--max_step", type=int, default=None, help="by default all batches of max_epoch epochs")
+    parser.add_argument("--i_steps", default="0", help="cycle: comma-separated steps")
+    parser.add_argument("--i_lrs", default="0.00025", help="cycle: the learning rates at those steps")
+    parser.add_argument("--log_interval", type=int, default=100, help="steps between log lines")
+    parser.add_argument("--eval_interval", type=int, default=2000, help="steps between validation passes")
+    parser.add_argument("--save_interval", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--eval_epoch", type=int, default=1, help="epochs between validation passes at an epoch's end")
+    parser.add_argument("--no_shuffle", action="store_true", help="take the rows in file order")
+    parser.add_argument("--lora_checkpoint", default=None, help="LoRA file to start from")
+    parser.add_argument("--roll_interval", type=int, default=-1)
+    parser.add_argument("--roll_lr", type=float, default=0.00001)
+    parser.add_argument("--roll_step", type=int, default=100)
+    parser.add_argument("--fp16", action="store_true")
+
+
+def _refuse(condition, sentence):
+    if condition:
+        raise UserError(sentence)
+
+
+def _check_common(arguments):
+    arguments.card = MODEL_CARDS[arguments.model_card]
+    _refuse(arguments.platform != "local",
+            f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")
+    _refuse(not 2 <= arguments.seq_len <= arguments.card.positions,
+            f"--seq_len {arguments.seq_len}: expected 2 to {arguments.card.positions}, the positions of "
+            f"{arguments.model_card}")
+    arguments.lora = LoraSettings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
+                                  tuple(filter(None, arguments.lora_targets.split(","))))
+
+
+def _positive(arguments, *names):
+    for name in names:
+        value = getattr(arguments, name)
+        _refuse(value is not None and value < 1, f"--{name} {value}: expected 1 or more")
+
+
+def _points(text, flag, kind):
+    try:
+        return [kind(point) for point in text.split(",")]
+    except ValueError:
+        raise UserError(f"--{flag} {text!r}: expected comma-separated numbers, such as 0,500,1000") from None
+
+
+def training_arguments(argv, description):
+    """Parses the command line of training.
+
+    Returns:
+        The namespace of all flags, with ``card`` (ModelCard) and ``lora`` (LoraSettings) beside them;
+        ``i_steps`` and ``i_lrs`` are lists.
+
+    Raises:
+        UserError: a value is out of range, or a flag of the original has no effect here.
+    """
+    parser = _parser(description)
+    _add_training(parser)
+    _add_common(parser)
+    arguments = parser.parse_args(argv)
+    _check_common(arguments)
+    _positive(arguments, "train_batch_size", "valid_batch_size", "grad_acc", "log_interval", "eval_interval",
+              "save_interval", "eval_epoch", "max_epoch", "max_step")
+    _refuse(arguments.fp16, "--fp16: training computes in fp32; leave the flag out")
+    _refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
+            "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
+            "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
+    _refuse(arguments.scheduler in ("inv_sqrt", "dev_perf"),
+            f"--scheduler {arguments.scheduler}: the original program names it and keeps the rate constant; use "
+            "--scheduler constant for that")
+    for name, low, high in (("label_smooth", 0, 1), ("lora_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
+        _refuse(not low <= getattr(arguments, name) < high,
+                f"--{name} {getattr(arguments, name)}: expected at least {low} and less than {high}")
+    for name in ("lr", "weight_decay", "clip", "warmup_step"):
+        _refuse(getattr(arguments, name) < 0, f"--{name} {getattr(arguments, name)}: expected 0 or more")
+    arguments.i_steps = _points(arguments.i_steps, "i_steps", int)
+    arguments.i_lrs = _points(arguments.i_lrs, "i_lrs", float)
+    if arguments.scheduler == "cycle":
+        _refuse(len(arguments.i_steps) != len(arguments.i_lrs) or len(arguments.i_steps) < 2
+                or sorted(set(arguments.i_steps)) != arguments.i_steps,
+                "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
+        arguments.max_step = arguments.i_steps[-1]
+    _refuse(arguments.max_epoch is None and arguments.max_step is None,
+            "neither --max_epoch nor --max_step is given: training would have no end")
+    return arguments
+
+
+def beam_arguments(argv, description):
+    """Parses the command line of beam search.
+
+    Returns:
+        The namespace of all flags, with ``card`` and ``lora``; ``eos_token_id`` is a list with 50256 in it.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    parser = _parser(description)
+    parser.add_argument("--data", required=True, help="encoded rows (JSON lines)")
+    parser.add_argument("--batch_size", type=int, default=32, help="distinct contexts searched at once")
+    parser.add_argument("--eval_len", type=int, default=64, help="most tokens generated")
+    parser.add_argument("--min_length", type=int, default=0, help="no end before so many tokens")
+    parser.add_argument("--beam", type=int, default=10)
+    parser.add_argument("--length_penalty", type=float, default=1.0, help="scores are divided by length to this power")
+    parser.add_argument("--no_repeat_ngram_size", type=int, default=4, help="0 is off")
+    parser.add_argument("--repetition_penalty", type=float, default=1.0)
+    parser.add_argument("--eos_token_id", type=int, action="append", default=[50256], help="one more end token")
+    parser.add_argument("--output_file", default="predict.jsonl", help="inside the work directory")
+    parser.add_argument("--lora_checkpoint", default=None,
+                        help="LoRA file on top of the backbone; one that records its backbone can be the "
+                             "--init_checkpoint itself")
+    _add_common(parser)
+    arguments = parser.parse_args(argv)
+    _check_common(arguments)
+    _positive(arguments, "batch_size", "eval_len", "beam")
+    _refuse(arguments.eval_len >= arguments.seq_len,
+            f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
+    _refuse(arguments.repetition_penalty <= 0, f"--repetition_penalty {arguments.repetition_penalty}: expected more than 0")
+    _refuse(arguments.beam > arguments.card.vocabulary, f"--beam {arguments.beam}: larger than the vocabulary")
+    _refuse(arguments.no_repeat_ngram_size < 0 or arguments.min_length < 0,
+            "--no_repeat_ngram_size and --min_length: expected 0 or more")
+    for token in arguments.eos_token_id:
+        _refuse(not 0 <= token < arguments.card.vocabulary, f"--eos_token_id {token}: no such token")
+    return arguments

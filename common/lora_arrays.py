@@ -1,0 +1,99 @@
+"""LoRA's weights as numpy arrays: their names and shapes, their first values, and merging them into a backbone."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.errors import UserError
+
+# For each projection of a block: the targets that lie side by side in its output.
+PROJECTIONS = {
+    "attn.c_attn": ("q", "k", "v"),
+    "attn.c_proj": ("o",),
+    "mlp.c_fc": ("fc",),
+    "mlp.c_proj": ("proj",),
+}
+TARGETS = tuple(target for targets in PROJECTIONS.values() for target in targets)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """What decides a LoRA model's computation.
+
+    Attributes:
+        rank: r.
+        alpha: the update is scaled by ``alpha / rank``.
+        dropout: on the input of the update, in training.
+        targets: the projections that have an update, of TARGETS.
+    """
+
+    rank: int = 4
+    alpha: float = 32
+    dropout: float = 0.0
+    targets: tuple = ("q", "v")
+
+    def __post_init__(self):
+        unknown = [target for target in self.targets if target not in TARGETS]
+        if unknown or not self.targets:
+            raise UserError(f"LoRA targets {','.join(self.targets) or '(none)'}: expected some of {','.join(TARGETS)}")
+        if self.rank < 1:
+            raise UserError(f"LoRA rank {self.rank}: expected 1 or more (full fine-tuning is not offered)")
+
+    def layer_arguments(self, *targets):
+        """Returns the keyword arguments of a MergedLinear whose output holds ``targets`` side by side."""
+        return {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout,
+                "enable_lora": tuple(target in self.targets for target in targets)}
+
+
+def lora_shapes(card, settings):
+    """Returns ``{name: shape}`` of every LoRA array; ``lora_A (k*r, in)``, ``lora_B (k*out, r)`` for k targets."""
+    widths = {"attn.c_attn": (card.width, card.width), "attn.c_proj": (card.width, card.width),
+              "mlp.c_fc": (card.width, 4 * card.width), "mlp.c_proj": (4 * card.width, card.width)}
+    shapes = {}
+    for layer in range(card.layers):
+        for projection, targets in PROJECTIONS.items():
+            count = sum(target in settings.targets for target in targets)
+            if count:
+                fan_in, fan_out = widths[projection]
+                name = f"transformer.h.{layer}.{projection}."
+                shapes[name + "lora_A"] = (count * settings.rank, fan_in)
+                shapes[name + "lora_B"] = (count * fan_out, settings.rank)
+    return shapes
+
+
+def initial_lora(card, settings, seed):
+    """Returns the first values ``{name: float32 array}``: A Kaiming-uniform with a = sqrt(5), B zero.
+
+    Kaiming-uniform with that slope is uniform within ``1 / sqrt(fan_in)`` (He et al. 2015, section 2.2, equation 14).
+    """
+    generator = np.random.RandomState(seed)
+    arrays = {}
+    for name, shape in lora_shapes(card, settings).items():
+        if name.endswith("lora_A"):
+            bound = 1.0 / math.sqrt(shape[1])
+            arrays[name] = generator.uniform(-bound, bound, shape).astype(np.float32)
+        else:
+            arrays[name] = np.zeros(shape, np.float32)
+    return arrays
+
+
+def merge_lora(backbone, lora, settings):
+    """Returns the backbone with ``W + alpha / r * (B A).T`` in place of every updated weight (Hu et al. 2021, section
+    4.1); computed in float64, returned as float32."""
+    merged = dict(backbone)
+    for name, lora_a in lora.items():
+        if not name.endswith("lora_A"):
+            continue
+        prefix = name[: -len("lora_A")]
+        targets = PROJECTIONS[".".join(prefix.split(".")[-3:-1])]
+        weight = backbone[prefix + "weight"].astype(np.float64)
+        fan_out = weight.shape[1] // len(targets)
+        a_blocks = lora_a.astype(np.float64).reshape(-1, settings.rank, weight.shape[0])
+        b_blocks = lora[prefix + "lora_B"].astype(np.float64).reshape(-1, fan_out, settings.rank)
+        enabled = [column for column, target in enumerate(targets) if target in settings.targets]
+        for column, a_block, b_block in zip(enabled, a_blocks, b_blocks):
+            update = (b_block @ a_block).T * (settings.alpha / settings.rank)
+            weight[:, column * fan_out:(column + 1) * fan_out] += update
+        merged[prefix + "weight"] = weight.astype(np.float32)
+    return merged
