@@ -6,6 +6,7 @@ DART's E2E part is left out, and nothing but training files is read.
 import random
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 from common.errors import UserError
 from common.files import find_input, read_json
@@ -17,7 +18,7 @@ FILES = {
 }
 LONGEST_SENTENCE = 60
 
-TOKEN = re.compile(r"'(?:s|t|re|ll|ve|m|d)\b|\d+(?:[.,]\d+)*(?:st|nd|rd|th|s)?\b|\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]|\w+")
+TOKEN = re.compile(r"'(?:s|t|re|ll|ve|m|d)\b|\d+(?:[.,]\d+)*(?:(?:st|nd|rd|th|s)\b)?|[^\W\d_]+|[^\w\s]|\w+")
 SENTENCE_END = re.compile(r"(?<=[a-z0-9)\"][.!?])(?<!\bSt\.)(?<!\b[A-Z][a-z]\.)\s+(?=[A-Z\"(])")
 FUNCTION_WORDS = frozenset(
     "a about above after again against all also although am among an and another any are around as at be because been "
@@ -170,12 +171,9 @@ def question_key(question):
     words = question.lower().rstrip("?").split()
     for i, word in enumerate(words[:-1]):
         if word in ("what", "which"):
-            noun = [w for w in words[i + 1:i + 4]]
-            while noun and (noun[-1] in FUNCTION_WORDS or VERB_LIKE.match(noun[-1])):
-                noun.pop()
-            if noun and not any(w in FUNCTION_WORDS for w in noun):
-                return " ".join(noun[:2])
-            return None
+            noun = list(takewhile(lambda w: w not in FUNCTION_WORDS and not VERB_LIKE.match(w), words[i + 1:i + 4]))
+            # A run that no function word ends is likely to hold the verb: only its first word is sure.
+            return " ".join(noun if len(noun) < 3 else noun[:1]) or None
         if word == "how" and words[i + 1] in ("many", "much") and i + 2 < len(words):
             return "number of " + words[i + 2]
     return {"who": "person", "when": "date", "where": "location", "why": "reason"}.get(words[0]) if words else None
