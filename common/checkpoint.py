@@ -1,0 +1,268 @@
+"""The checkpoints of training: a frozen GPT-2 backbone and, in files of their own, the LoRA arrays on top of it."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from common.errors import UserError
+from common.files import atomic_write, sha256_of
+from common.model_cards import MODEL_CARDS, backbone_shapes
+from common.weight_files import (ROOT, open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once,
+                                 shorten)
+
+METADATA_KEY = "lora_record"
+
+
+@dataclass(frozen=True)
+class LoraRecord:
+    """What a LoRA-only file says of itself.
+
+    Attributes:
+        model_card: name of the backbone's ModelCard.
+        lora_dim: rank r.
+        lora_alpha: the update is scaled by ``lora_alpha / lora_dim``.
+        lora_targets: the projections with an update.
+        step: optimiser steps so far.
+        backbone_path: the backbone's file, relative to the project's root where it lies inside it.
+        backbone_sha256: its hash, see ``backbone_hash``.
+    """
+
+    model_card: str
+    lora_dim: int
+    lora_alpha: float
+    lora_targets: tuple = ("q", "v")
+    step: int = 0
+    backbone_path: str = ""
+    backbone_sha256: str = ""
+
+
+def new_record(card, settings, init_checkpoint):
+    """Returns the LoraRecord, at step 0, of a training that starts from ``init_checkpoint``.
+
+    A LoRA-only ``init_checkpoint`` hands on the backbone that it records. The backbone's file is hashed, once only.
+
+    Args:
+        card: the ModelCard.
+        settings: the LoraSettings.
+        init_checkpoint: what ``load_weights`` takes by this name.
+
+    Raises:
+        UserError: as ``resolve_checkpoint``, or the LoRA-only file records no backbone that can be found.
+    """
+    path = resolve_checkpoint(init_checkpoint)
+    before = read_record(path)
+    backbone = find_backbone(before, path) if before else path
+    return LoraRecord(card.name, settings.rank, settings.alpha, tuple(settings.targets), 0,
+                      _path_to_record(backbone), backbone_hash(backbone))
+
+
+def _path_to_record(path):
+    """Returns the path relative to the project's root where it lies inside, with or without following links."""
+    forms = [Path(os.path.realpath(path)), Path(os.path.abspath(path))]
+    return next((str(form.relative_to(ROOT)) for form in forms if form.is_relative_to(ROOT)), str(forms[0]))
+
+
+def backbone_hash(path):
+    """Returns the SHA-256 of a checkpoint file, or that of its parts' hashes (one a line) for an index of parts."""
+    status = os.stat(path)
+    return _hash_of(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache
+def _hash_of(path, _size, _mtime_ns):
+    hashes = [sha256_of(part) for part in part_files(path)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def find_backbone(record, lora_path):
+    """Returns the path of the backbone that a LoRA-only file was trained on.
+
+    Raises:
+        UserError: it is not there, or its hash is not the recorded one.
+    """
+    recorded = record.backbone_path
+    path = os.path.join(ROOT, recorded)  # an absolute path stays itself
+    if not os.path.isfile(path):
+        raise UserError(f"{lora_path}: holds LoRA arrays only, and its backbone {recorded or '(none recorded)'} is not "
+                        f"there; give the backbone as --init_checkpoint and this file as --lora_checkpoint")
+    found = backbone_hash(path)
+    if found != record.backbone_sha256:
+        raise UserError(f"{lora_path}: was trained on {recorded} with sha256 {record.backbone_sha256}, but {path} has "
+                        f"{found}; bring that file back, or, where you know that the weights are the same, give it as "
+                        f"--init_checkpoint and this file as --lora_checkpoint")
+    return path
+
+
+def save_lora(path, arrays, record):
+    """Writes a LoRA-only safetensors file, whole or not at all; the same arrays and record give the same bytes.
+
+    Args:
+        path: the file, by custom ``model.{step}.safetensors``.
+        arrays: ``{name: array}`` with names like ``transformer.h.0.attn.c_attn.lora_A``; written as float32.
+        record: the LoraRecord to put into the file's metadata.
+    """
+    foreign = [name for name in arrays if not is_lora(name)]
+    if foreign or not arrays:
+        raise ValueError(f"{path}: expected LoRA arrays only, found {shorten(foreign) or 'nothing'}")
+    packed = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    metadata = {METADATA_KEY: json.dumps(dataclasses.asdict(record))}
+    with atomic_write(path, "wb") as file:
+        file.write(safetensors.numpy.save(packed, metadata))
+
+
+def read_record(path):
+    """Returns the LoraRecord in a file's metadata, or None where it has none."""
+    if not str(path).endswith(".safetensors"):
+        return None
+    with open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        fields = json.loads(text)
+        return LoraRecord(**{**fields, "lora_targets": tuple(fields["lora_targets"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: the record of its LoRA settings cannot be read ({error}); it was written by another "
+                        "version of this program") from error
+
+
+def read_lora(path):
+    """Reads the LoRA arrays of a checkpoint.
+
+    Returns:
+        ``({name: float32 array}, LoraRecord or None)``; a backbone in the same file is left out.
+
+    Raises:
+        UserError: as ``read_arrays``, or there is no LoRA array in it.
+    """
+    path = resolve_checkpoint(path)
+    backbone, lora = split_arrays(read_arrays(path))
+    if not lora:
+        raise UserError(f"{path}: no lora_A or lora_B among its {len(backbone)} arrays, expected a LoRA checkpoint")
+    return lora, read_record(path)
+
+
+def is_lora(name):
+    """True for the names of LoRA arrays, ``….lora_A`` and ``….lora_B``."""
+    return name.endswith((".lora_A", ".lora_B"))
+
+
+def split_arrays(arrays):
+    """Parts ``{name: array}`` into ``(backbone, lora)``."""
+    return ({name: array for name, array in arrays.items() if not is_lora(name)},
+            {name: array for name, array in arrays.items() if is_lora(name)})
+
+
+def check_shapes(found, expected, path):
+    """Checks that a checkpoint has exactly the arrays that a model takes.
+
+    Args:
+        found: ``{name: array}``.
+        expected: ``{name: shape}``.
+        path: the file, for the message.
+
+    Raises:
+        UserError: entries are missing, unexpected or of another shape; the message counts them and names the first few.
+    """
+    shapes = {name: tuple(array.shape) for name, array in found.items()}
+    faults = {
+        "missing": [name for name in expected if name not in shapes],
+        "unexpected": [name for name in shapes if name not in expected],
+        "of another shape": [f"{name} {shapes[name]} instead of {tuple(shape)}" for name, shape in expected.items()
+                             if name in shapes and shapes[name] != tuple(shape)],
+    }
+    if not any(faults.values()):
+        return
+    listing = "; ".join(f"{len(names)} {fault}: {shorten(names)}" for fault, names in faults.items() if names)
+    hint = "".join(f"; these are the sizes of {name}: did you mean --model_card {name}?"
+                   for name, card in MODEL_CARDS.items() if backbone_shapes(card) == shapes)
+    raise UserError(f"{path}: {len(shapes)} arrays that do not fit the {len(expected)} expected: {listing}{hint}")
+
+
+def check_record(record, path, settings):
+    """Checks that a LoRA file was trained with the LoraSettings that the flags give (dropout apart).
+
+    The shapes tell the rank, but another alpha or target would scale or place the update wrongly without a word.
+
+    Raises:
+        UserError: a setting differs; the message has both values.
+    """
+    trained = (record.lora_dim, record.lora_alpha, sorted(record.lora_targets))
+    flags = (settings.rank, settings.alpha, sorted(settings.targets))
+    if trained != flags:
+        raise UserError(f"{path}: was trained with {_as_flags(*trained)}, but the flags say {_as_flags(*flags)}; give "
+                        "those that it was trained with")
+
+
+def _as_flags(rank, alpha, targets):
+    return f"--lora_dim {rank} --lora_alpha {alpha:g} --lora_targets {','.join(targets)}"
+
+
+def load_weights(init_checkpoint, lora_checkpoint, card, lora_shapes):
+    """Reads the weights that a command line names.
+
+    Args:
+        init_checkpoint: a backbone, a backbone with LoRA arrays, or a LoRA-only file that records its backbone.
+        lora_checkpoint: a file with LoRA arrays that goes on top, or None.
+        card: the ModelCard whose shapes the backbone must have.
+        lora_shapes: ``{name: shape}`` that LoRA arrays must have; None or empty leaves them unchecked.
+
+    Returns:
+        ``(backbone, lora or None, LoraRecord or None)``, arrays by name in float32; ``lora`` is None where no file has
+        LoRA arrays.
+
+    Raises:
+        UserError: a file is missing or damaged, a LoRA-only file's backbone cannot be found, or shapes differ.
+    """
+    path = resolve_checkpoint(init_checkpoint)
+    backbone, lora = split_arrays(read_arrays(path))
+    record = read_record(path) if lora else None
+    lora_path = backbone_path = path
+    if lora_checkpoint:
+        if not backbone:
+            raise UserError(f"{path}: holds LoRA arrays only, but so does --lora_checkpoint {lora_checkpoint}; give "
+                            "the backbone as --init_checkpoint")
+        if lora:
+            say_once(f"the LoRA arrays of {path} give way to those of {lora_checkpoint}")
+        lora_path = resolve_checkpoint(lora_checkpoint)
+        lora, record = read_lora(lora_path)
+        _warn_of_another_backbone(record, lora_path, backbone_path)
+    if record and record.model_card != card.name:
+        raise UserError(f"{lora_path}: was trained with --model_card {record.model_card}, but the flags say "
+                        f"{card.name}")
+    if not backbone and lora:
+        if record is None:
+            raise UserError(f"{path}: holds LoRA arrays only and does not say which backbone they belong to; give the "
+                            "backbone as --init_checkpoint and this file as --lora_checkpoint")
+        backbone_path = find_backbone(record, path)
+        backbone, _ = split_arrays(read_arrays(backbone_path))
+    check_shapes(backbone, backbone_shapes(card), backbone_path)
+    if lora and lora_shapes:
+        _check_rank(lora, lora_shapes, record, lora_path)
+        check_shapes(lora, lora_shapes, lora_path)
+    return backbone, lora or None, record
+
+
+def _warn_of_another_backbone(record, lora_path, backbone_path):
+    if record and record.backbone_sha256 and record.backbone_sha256 != backbone_hash(backbone_path):
+        say_once(f"{lora_path} was trained on {record.backbone_path} (sha256 {record.backbone_sha256}), and "
+                 f"{backbone_path} is another file: results differ unless it holds the same weights")
+
+
+def _check_rank(lora, lora_shapes, record, path):
+    """Says it in terms of the flags when all that differs is the rank."""
+    rows = {name: (lora[name].shape[0], shape[0]) for name, shape in lora_shapes.items()
+            if name.endswith(".lora_A") and name in lora and lora[name].ndim == 2}
+    differing = [(found, expected) for found, expected in rows.values() if found != expected]
+    if differing and lora.keys() == lora_shapes.keys():
+        found, expected = differing[0]
+        trained = f" (--lora_dim {record.lora_dim} --lora_targets {','.join(record.lora_targets)})" if record else ""
+        raise UserError(f"{path}: has {found} rows in lora_A{trained} where the flags make {expected}, --lora_dim for "
+                        "each target in the projection; give --lora_dim and --lora_targets as in training")

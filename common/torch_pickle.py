@@ -1,0 +1,215 @@
+"""Reads torch's checkpoint files, zip and legacy, as numpy arrays: without torch, and without executing them.
+
+A torch checkpoint is a pickle, that is a small program. Here it may build dictionaries, lists, numbers, strings and
+tensors; whatever else it names is refused by name before anything of it runs.
+"""
+
+import collections
+import io
+import math
+import os
+import pickle
+import struct
+import typing
+import zipfile
+
+import numpy as np
+
+from common.errors import UserError
+
+ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_PROTOCOL = 1001
+DEEPEST = 50  # levels of nesting; a dictionary that holds itself would have no end
+BFLOAT16 = "bfloat16"
+STORAGE_DTYPES = {
+    "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": BFLOAT16,
+    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+
+
+class _Storage(typing.NamedTuple):
+    """A run of elements in the file, named by the pickle but not read yet."""
+
+    key: str
+    dtype: str
+    elements: int
+
+
+class _Tensor(typing.NamedTuple):
+    """A view of a storage; offset and strides count elements. Nothing in it is checked yet."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+def read_torch(path):
+    """Reads a file that ``torch.save`` wrote for a state dict or a dictionary around one.
+
+    Returns:
+        The dictionary, nested as in the file, with numpy arrays in place of tensors. bfloat16 becomes float32, all
+        other dtypes stay. Arrays can be strided views that share memory, as the tensors did.
+
+    Raises:
+        UserError: the file is missing, cut short, damaged or none of torch's, it names anything but plain data and
+            tensors, or it holds no dictionary.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+        file.seek(0)
+        try:
+            root, storages = (_read_zip if is_zip else _read_legacy)(file, path)
+            found = _to_numpy(root, storages, path, DEEPEST)
+        except UserError:
+            raise
+        except Exception as error:  # a damaged pickle can end in any exception
+            raise UserError(f"{path}: cut short, damaged or not a torch checkpoint "
+                            f"({type(error).__name__}: {error}); fetch or write the file again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds a {type(found).__name__}, expected a state dict: a dictionary of tensors")
+    return found
+
+
+class _Unpickler(pickle._Unpickler):
+    """A pickle machine that knows tensors and nothing else.
+
+    It is the one in Python, because the one in C allocates and fills whatever size a damaged file asks of its memo.
+    """
+
+    def __init__(self, file, path):
+        super().__init__(file, encoding="utf-8")
+        self.path = path
+        self.dtypes = {}  # of the storages met, by key
+
+    def find_class(self, module, name):
+        if module == "torch" and name in STORAGE_DTYPES:
+            return STORAGE_DTYPES[name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch", "Size"):
+            return lambda dimensions=(): tuple(dimensions)
+        # Fresh functions on every call, because a pickle can set attributes of what it is given.
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
+        if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
+            return lambda tensor, *_: tensor
+        raise UserError(f"{self.path}: refused, because it asks for {module}.{name} and only tensors and plain data "
+                        "are read; where you trust the file, load it in torch and save its state_dict() alone")
+
+    def persistent_load(self, identifier):
+        kind, dtype, key, _location, elements, *view = identifier
+        if kind != "storage" or any(part is not None for part in view):
+            raise UserError(f"{self.path}: refused, because it asks for a stored {kind!r} where only whole storages "
+                            "of tensors are read; save the model's state_dict() with a newer torch")
+        if dtype not in STORAGE_DTYPES.values() or self.dtypes.setdefault(key, dtype) != dtype:
+            raise ValueError(f"storage {key} has dtype {dtype!r}")
+        return _Storage(key, dtype, elements)
+
+
+def _read_zip(file, path):
+    """Returns the unpickled root and ``{key: array of shape (elements,)}`` of torch's zip format."""
+    archive = zipfile.ZipFile(file)
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise UserError(f"{path}: a zip archive with {len(pickles)} entries named data.pkl, where a torch checkpoint "
+                        "has one")
+    folder = pickles[0][:-len("data.pkl")]
+    order = "<"
+    if folder + "byteorder" in archive.namelist():
+        order = {b"little": "<", b"big": ">"}[archive.read(folder + "byteorder")]
+    unpickler = _Unpickler(io.BytesIO(archive.read(_stored(archive, pickles[0]))), path)
+    root = unpickler.load()
+    storages = {}
+    for key, dtype in unpickler.dtypes.items():
+        entry = _stored(archive, f"{folder}data/{key}")
+        with archive.open(entry) as stream:
+            storages[key] = _read_elements(stream, entry.file_size, dtype, order)
+    return root, storages
+
+
+def _stored(archive, name):
+    """Returns an entry of the archive, refusing a compressed one: torch makes none, and it can unpack to any size."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return entry
+
+
+def _read_legacy(file, path):
+    """Returns the same as ``_read_zip`` for the format of torch before 1.6: pickles, then the storages one by one."""
+    size = os.fstat(file.fileno()).st_size
+    if _Unpickler(file, path).load() != LEGACY_MAGIC:
+        raise ValueError("the first bytes are not torch's")
+    protocol = _Unpickler(file, path).load()
+    if protocol != LEGACY_PROTOCOL:
+        raise ValueError(f"protocol {protocol!r}, expected {LEGACY_PROTOCOL}")
+    order = "<" if _Unpickler(file, path).load()["little_endian"] else ">"
+    unpickler = _Unpickler(file, path)
+    root = unpickler.load()
+    storages = {}
+    for key in _Unpickler(file, path).load():
+        dtype = unpickler.dtypes[key]
+        (elements,) = struct.unpack(order + "q", file.read(8))
+        length = elements * _stored_dtype(dtype, order).itemsize
+        if not 0 <= length <= size - file.tell():
+            raise EOFError(f"storage {key} of {elements} elements does not fit into the file")
+        storages[key] = _read_elements(file, length, dtype, order)
+    return root, storages
+
+
+def _stored_dtype(dtype, order):
+    return np.dtype("u2" if dtype == BFLOAT16 else dtype).newbyteorder(order)
+
+
+def _read_elements(stream, length, dtype, order):
+    """Reads ``length`` bytes into a writable array ``(elements,)`` of the machine's byte order."""
+    buffer = np.empty(length, np.uint8)
+    if stream.readinto(memoryview(buffer)) != length:
+        raise EOFError(f"{length} bytes expected")
+    stored = _stored_dtype(dtype, order)
+    elements = buffer[:length // stored.itemsize * stored.itemsize].view(stored)
+    elements = elements.astype(stored.newbyteorder("="), copy=False)
+    return widen_bfloat16(elements) if dtype == BFLOAT16 else elements
+
+
+def widen_bfloat16(bits):
+    """Returns as float32 the numbers whose bfloat16 bits are given as uint16: they are a float32's upper half."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_numpy(value, storages, path, depth):
+    """Returns ``value`` with arrays in place of ``_Tensor``s."""
+    if depth == 0:
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    if isinstance(value, _Tensor):
+        return _view(value, storages)
+    if isinstance(value, dict):
+        return {key: _to_numpy(item, storages, path, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and not isinstance(value, _Storage):
+        return type(value)(_to_numpy(item, storages, path, depth - 1) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return value
+    raise UserError(f"{path}: holds a {type(value).__name__.strip('_')}, expected tensors, numbers and strings only")
+
+
+def _view(tensor, storages):
+    """Returns the array that a tensor shows of its storage, after checking that it stays inside."""
+    storage, offset, shape, strides = tensor
+    if not isinstance(storage, _Storage) or len(shape) != len(strides):
+        raise ValueError("a tensor without a storage, or with other than one stride a dimension")
+    if any(type(number) is not int or number < 0 for number in (offset, storage.elements, *shape, *strides)):
+        raise ValueError("a tensor whose offset, shape or strides are not whole numbers from 0 on")
+    elements = storages[storage.key]
+    if math.prod(shape) == 0:
+        return np.empty(tuple(shape), elements.dtype)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
+    if last >= min(storage.elements, len(elements)):
+        raise ValueError(f"a tensor reaches element {last} of a storage of {min(storage.elements, len(elements))}")
+    return np.lib.stride_tricks.as_strided(elements[offset:], tuple(shape),
+                                           [stride * elements.itemsize for stride in strides])

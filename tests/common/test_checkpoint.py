@@ -1,0 +1,538 @@
+"""Checkpoints: what every kind of file reads as, what is written, and every way in which a wrong file is refused."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from common import checkpoint, files, weight_files
+from common.checkpoint import (LoraRecord, check_record, check_shapes, find_backbone, load_weights, new_record,
+                               read_lora, read_record, save_lora, split_arrays)
+from common.errors import UserError
+from common.lora_arrays import LoraSettings, initial_lora, lora_shapes
+from common.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
+from common.weight_files import read_arrays, resolve_checkpoint
+
+CARD = ModelCard("gpt2.test", width=6, layers=2, heads=2, folder="gpt2-test", positions=8, vocabulary=11)
+SETTINGS = LoraSettings(rank=2, alpha=32, targets=("q", "v"))
+SHAPES = lora_shapes(CARD, SETTINGS)
+
+
+def random_arrays(shapes, seed=0):
+    generator = np.random.default_rng(seed)
+    return {name: generator.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+BACKBONE = random_arrays(backbone_shapes(CARD))
+LORA = random_arrays(SHAPES, seed=1)
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == np.float32 and found[name].flags.c_contiguous and found[name].flags.writeable
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def write(path, arrays):
+    safetensors.numpy.save_file(arrays, path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's root of its own, with a backbone in it."""
+    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    monkeypatch.setattr(weight_files, "PRETRAINED", tmp_path / "pretrained_checkpoints")
+    folder = tmp_path / "pretrained_checkpoints" / "gpt2-test"
+    folder.mkdir(parents=True)
+    write(folder / "model.safetensors", BACKBONE)
+    return tmp_path
+
+
+@pytest.fixture
+def backbone_path(project):
+    return project / "pretrained_checkpoints" / "gpt2-test" / "model.safetensors"
+
+
+@pytest.fixture
+def lora_path(project, backbone_path):
+    path = project / "trained" / "model.9000.safetensors"
+    save_lora(path, LORA, dataclasses.replace(new_record(CARD, SETTINGS, backbone_path), step=9000))
+    return path
+
+
+# Names and dtypes
+
+@pytest.mark.parametrize("prefix", ["", "transformer.", "module.transformer.", "module.", "module.module."])
+def test_prefixes(tmp_path, prefix):
+    bare = {name.removeprefix("transformer."): array for name, array in {**BACKBONE, **LORA}.items()}
+    path = write(tmp_path / "a.safetensors", {prefix + name: array for name, array in bare.items()})
+    assert_same(read_arrays(path), {**BACKBONE, **LORA})
+
+
+def test_mask_buffers_are_dropped_and_projection_biases_are_not(tmp_path):
+    buffers = {"transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 8, 8), np.uint8)),
+               "transformer.h.1.attn.masked_bias": np.array(-1e4, np.float32)}
+    assert "transformer.h.0.attn.c_attn.bias" in BACKBONE
+    assert_same(read_arrays(write(tmp_path / "a.safetensors", {**BACKBONE, **buffers})), BACKBONE)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "module.lm_head.decoder.weight"])
+def test_tied_output_embedding(tmp_path, name):
+    embedding = BACKBONE["transformer.wte.weight"]
+    assert_same(read_arrays(write(tmp_path / "a.safetensors", {**BACKBONE, name: embedding})), BACKBONE)
+    others = {key: array for key, array in BACKBONE.items() if key != "transformer.wte.weight"}
+    assert_same(read_arrays(write(tmp_path / "b.safetensors", {**others, name: embedding})), BACKBONE)
+    path = write(tmp_path / "c.safetensors", {**BACKBONE, name: embedding + 1})
+    with pytest.raises(UserError, match=r"c\.safetensors: lm_head\..*weight differs from transformer\.wte\.weight"):
+        read_arrays(path)
+
+
+def test_one_array_under_two_names(tmp_path):
+    one = np.ones(2, np.float32)
+    path = write(tmp_path / "a.safetensors", {"wte.weight": one, "transformer.wte.weight": one})
+    with pytest.raises(UserError, match="wte.weight stands there a second time under another prefix"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats(tmp_path, dtype):
+    stored = {name: array.astype(dtype) for name, array in BACKBONE.items()}
+    assert_same(read_arrays(write(tmp_path / "a.safetensors", stored)),
+                {name: array.astype(np.float32) for name, array in stored.items()})
+
+
+def test_integers_are_no_weights(tmp_path):
+    path = write(tmp_path / "a.safetensors", {"wte.weight": np.ones((2, 2), np.int8)})
+    with pytest.raises(UserError, match="wte.weight has dtype int8, expected floating-point"):
+        read_arrays(path)
+
+
+def write_by_hand(path, dtype, shape, data):
+    """A safetensors file of one array ``a``, after the format's description: length, JSON header, bytes."""
+    header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+def test_bfloat16(tmp_path):
+    # 1.0 is 0x3f80 in bfloat16, -2.5 is 0xc020, infinity 0x7f80
+    path = write_by_hand(tmp_path / "a.safetensors", "BF16", [1, 3], b"\x80\x3f\x20\xc0\x80\x7f")
+    assert_same(read_arrays(path), {"transformer.a": np.array([[1, -2.5, np.inf]])})
+
+
+def test_bfloat16_as_torch_writes_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+    tensors = {name: torch.tensor(array).bfloat16() for name, array in BACKBONE.items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert_same(read_arrays(tmp_path / "a.safetensors"),
+                {name: tensor.float().numpy() for name, tensor in tensors.items()})
+
+
+def test_float8_is_refused(tmp_path):
+    path = write_by_hand(tmp_path / "a.safetensors", "F8_E4M3", [2], b"\0\0")
+    with pytest.raises(UserError, match="a has dtype F8_E4M3, expected F32"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model_state_dict": state, "epoch": 5},
+                                  lambda state: {"state_dict": {"model_state_dict": state}}],
+                         ids=["bare", "model_state_dict", "state_dict"])
+def test_torch_files(tmp_path, is_zip, wrap):
+    torch = pytest.importorskip("torch")
+    state = {"module." + name: torch.tensor(array) for name, array in {**BACKBONE, **LORA}.items()}
+    state["module.lm_head.decoder.weight"] = state["module.transformer.wte.weight"]
+    state["module.transformer.h.0.attn.bias"] = torch.ones(8, 8).tril().bool()
+    torch.save(wrap(state), tmp_path / "model.26290.pt", _use_new_zipfile_serialization=is_zip)
+    assert_same(read_arrays(tmp_path / "model.26290.pt"), {**BACKBONE, **LORA})
+
+
+def test_torch_file_with_something_else_than_arrays(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"model": {"a": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: model, epoch: not arrays; expected a state dict, bare or under"):
+        read_arrays(tmp_path / "a.pt")
+
+
+def test_transformers_own_files(tmp_path):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2,
+                                                                 n_head=2))
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "parts", max_shard_size="3KB")
+    assert (tmp_path / "parts" / "model.safetensors.index.json").is_file()
+    expected = {name: tensor.numpy() for name, tensor in model.transformer.state_dict(prefix="transformer.").items()}
+    for folder in ("whole", "parts"):
+        found = read_arrays(tmp_path / folder)
+        check_shapes(found, backbone_shapes(CARD), folder)
+        assert_same(found, expected)
+
+
+# Damaged files and other files
+
+@pytest.mark.parametrize("content, reason", [
+    (b"", "it is empty"),
+    (b"<!DOCTYPE html>", "it starts with b'<!DOCTYPE html>'"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    (b"\x80\x02}q\x00.", "not a torch checkpoint"),
+    (b"PK\x03\x04 and no more", "cut short, damaged"),
+])
+def test_other_files(tmp_path, content, reason):
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.bin: .*{reason}"):
+        read_arrays(tmp_path / "a.bin")
+
+
+def test_cut_safetensors(tmp_path, backbone_path):
+    content = backbone_path.read_bytes()
+    for length in (9, 50, len(content) // 2, len(content) - 1):
+        (tmp_path / "a.safetensors").write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"a\.safetensors: cut short or damaged"):
+            read_arrays(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("index, reason", [
+    ({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}, "2 parts, .*part-2.safetensors"),
+    ({}, "0 parts"),
+])
+def test_missing_parts(tmp_path, index, reason):
+    write(tmp_path / "part-1.safetensors", {"a": np.ones(1, np.float32)})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=reason):
+        read_arrays(tmp_path)
+
+
+# Which file a name means
+
+def test_resolve_the_file_itself_and_a_folder(backbone_path, capsys):
+    assert resolve_checkpoint(backbone_path) == str(backbone_path)
+    assert resolve_checkpoint(backbone_path.parent) == str(backbone_path)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["model.9000.pt", "model.9000.bin"])
+def test_resolve_safetensors_for_a_torch_name(lora_path, name, capsys):
+    assert resolve_checkpoint(lora_path.parent / name) == str(lora_path)
+    assert capsys.readouterr().err == f"note: {lora_path.parent / name} does not exist, using {lora_path}\n"
+
+
+def test_resolve_prefers_the_file_that_is_named(lora_path, capsys):
+    (lora_path.parent / "model.9000.pt").write_bytes(b"")
+    assert resolve_checkpoint(lora_path.parent / "model.9000.pt").endswith("model.9000.pt")
+
+
+@pytest.mark.parametrize("folder", ["pretrained_checkpoints", "elsewhere"])
+def test_resolve_the_original_name_of_a_backbone(project, backbone_path, folder, capsys):
+    named = project / folder / "gpt2-test-pytorch_model.bin"
+    assert resolve_checkpoint(named) == str(backbone_path)
+    assert f"{named} does not exist, using {backbone_path}" in capsys.readouterr().err
+
+
+def test_resolve_lists_what_is_there(tmp_path):
+    for name in ("model.1000.safetensors", "model.900.pt", "a.b.c.bin", "notes.txt", "log.json"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "model.safetensors").write_bytes(b"")
+    listing = rf"{tmp_path} has a\.b\.c\.bin, gpt2/, model\.900\.pt, model\.1000\.safetensors$"
+    with pytest.raises(UserError, match=r"model\.5\.pt: no such checkpoint; " + listing):
+        resolve_checkpoint(tmp_path / "model.5.pt")
+    with pytest.raises(UserError, match="a folder with none of model.safetensors, .*; " + listing):
+        resolve_checkpoint(tmp_path)
+
+
+def test_resolve_in_empty_and_missing_folders(tmp_path):
+    with pytest.raises(UserError, match=f"no checkpoint lies in {tmp_path}$"):
+        resolve_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(UserError, match="the folder .*nowhere does not exist either$"):
+        resolve_checkpoint(tmp_path / "nowhere" / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["gpt2-medium", "gpt2-medium-pytorch_model.bin"])
+def test_resolve_says_how_to_fetch_a_backbone(project, name):
+    with pytest.raises(UserError, match="bash scripts/download_pretrained_checkpoints.sh gpt2-medium$"):
+        resolve_checkpoint(project / "pretrained_checkpoints" / name)
+
+
+# Shapes
+
+def test_check_shapes_passes():
+    check_shapes(BACKBONE, backbone_shapes(CARD), "a.pt")
+
+
+def test_check_shapes_lists_every_kind_of_fault():
+    found = {**BACKBONE, **random_arrays({f"transformer.extra.{number}": (1,) for number in range(6)})}
+    del found["transformer.ln_f.bias"]
+    found["transformer.wpe.weight"] = np.zeros((8, 5), np.float32)
+    with pytest.raises(UserError) as error:
+        check_shapes(found, backbone_shapes(CARD), "a.pt")
+    assert str(error.value) == (
+        "a.pt: 33 arrays that do not fit the 28 expected: 1 missing: transformer.ln_f.bias; 6 unexpected: "
+        "transformer.extra.0, transformer.extra.1, transformer.extra.2, transformer.extra.3 and 2 more; "
+        "1 of another shape: transformer.wpe.weight (8, 5) instead of (8, 6)")
+
+
+def test_check_shapes_knows_the_other_models():
+    small = {name: np.broadcast_to(np.float32(0), shape)
+             for name, shape in backbone_shapes(MODEL_CARDS["gpt2.sm"]).items()}
+    with pytest.raises(UserError, match=r"these are the sizes of gpt2\.sm: did you mean --model_card gpt2\.sm\?$"):
+        check_shapes(small, backbone_shapes(MODEL_CARDS["gpt2.md"]), "a.pt")
+
+
+# LoRA files
+
+def test_save_and_read(lora_path, backbone_path):
+    arrays, record = read_lora(lora_path)
+    assert_same(arrays, LORA)
+    assert record == LoraRecord("gpt2.test", 2, 32, ("q", "v"), 9000,
+                                "pretrained_checkpoints/gpt2-test/model.safetensors",
+                                hashlib.sha256(backbone_path.read_bytes()).hexdigest())
+    assert os.listdir(lora_path.parent) == ["model.9000.safetensors"]
+
+
+def test_the_same_content_gives_the_same_bytes(lora_path):
+    again = lora_path.with_name("again.safetensors")
+    save_lora(again, dict(reversed(LORA.items())), read_record(lora_path))
+    assert again.read_bytes() == lora_path.read_bytes()
+
+
+def test_arrays_are_written_as_float32_whatever_their_layout(tmp_path):
+    odd = {name: np.asfortranarray(array.astype(np.float64)) for name, array in LORA.items()}
+    save_lora(tmp_path / "a.safetensors", odd, LoraRecord("gpt2.test", 2, 32))
+    assert_same(read_lora(tmp_path / "a.safetensors")[0], LORA)
+
+
+def test_a_write_that_fails_leaves_the_old_file(lora_path, monkeypatch):
+    before = lora_path.read_bytes()
+
+    def fail(_descriptor):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_lora(lora_path, initial_lora(CARD, SETTINGS, 0), LoraRecord("gpt2.test", 2, 32))
+    assert lora_path.read_bytes() == before
+    assert os.listdir(lora_path.parent) == [lora_path.name]
+
+
+@pytest.mark.parametrize("arrays", [{}, {**LORA, "transformer.wte.weight": np.ones(2)}])
+def test_only_lora_arrays_are_saved(tmp_path, arrays):
+    with pytest.raises(ValueError, match="expected LoRA arrays only"):
+        save_lora(tmp_path / "a.safetensors", arrays, LoraRecord("gpt2.test", 2, 32))
+
+
+def test_a_file_of_another_origin_has_no_record(tmp_path):
+    arrays, record = read_lora(write(tmp_path / "a.safetensors", {**BACKBONE, **LORA}))
+    assert_same(arrays, LORA)
+    assert record is None
+
+
+def test_a_lora_file_without_lora(backbone_path):
+    with pytest.raises(UserError, match="no lora_A or lora_B among its 28 arrays"):
+        read_lora(backbone_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_card": "gpt2.sm", "lora_targets": ["q"], "extra": 1}'])
+def test_an_unreadable_record(tmp_path, text):
+    safetensors.numpy.save_file(LORA, tmp_path / "a.safetensors", {checkpoint.METADATA_KEY: text})
+    with pytest.raises(UserError, match="the record of its LoRA settings cannot be read"):
+        read_lora(tmp_path / "a.safetensors")
+
+
+def test_split():
+    assert [list(part) for part in split_arrays({**BACKBONE, **LORA})] == [list(BACKBONE), list(LORA)]
+
+
+def test_check_record():
+    record = LoraRecord("gpt2.test", 4, 32.0, ("q", "v"))
+    check_record(record, "a", LoraSettings(4, 32, 0.1, ("v", "q")))
+    for settings, flags in ((LoraSettings(8, 32), "--lora_dim 8 --lora_alpha 32 --lora_targets q,v"),
+                            (LoraSettings(4, 16.5), "--lora_dim 4 --lora_alpha 16.5 --lora_targets q,v"),
+                            (LoraSettings(4, 32, 0, ("q", "k")), "--lora_dim 4 --lora_alpha 32 --lora_targets k,q")):
+        with pytest.raises(UserError, match="^a: was trained with --lora_dim 4 --lora_alpha 32 --lora_targets q,v, "
+                                            f"but the flags say {flags};"):
+            check_record(record, "a", settings)
+
+
+# The backbone that a LoRA file records
+
+def test_a_moved_project_finds_its_backbone(project, lora_path, monkeypatch):
+    moved = project.with_name("moved")
+    project.rename(moved)
+    monkeypatch.setattr(checkpoint, "ROOT", moved)
+    path = moved / "trained" / lora_path.name
+    assert find_backbone(read_record(path), path) == str(
+        moved / "pretrained_checkpoints" / "gpt2-test" / "model.safetensors")
+
+
+def test_a_backbone_outside_is_recorded_absolutely(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    write(outside / "a.safetensors", BACKBONE)
+    record = new_record(CARD, SETTINGS, outside / "a.safetensors")
+    assert record.backbone_path == str(outside / "a.safetensors")
+    assert find_backbone(record, "x") == record.backbone_path
+    (project / "link").symlink_to(outside)  # a link inside moves with the project
+    assert new_record(CARD, SETTINGS, project / "link" / "a.safetensors").backbone_path == "link/a.safetensors"
+
+
+def test_links_of_the_trees_are_recorded_as_what_they_lead_to(project, backbone_path):
+    (project / "NLG").symlink_to(project / "pretrained_checkpoints")
+    record = new_record(CARD, SETTINGS, project / "NLG" / "gpt2-test")
+    assert record.backbone_path == "pretrained_checkpoints/gpt2-test/model.safetensors"
+
+
+def test_a_lora_only_start_hands_on_its_backbone(lora_path):
+    first = read_record(lora_path)
+    assert new_record(CARD, SETTINGS, lora_path) == dataclasses.replace(first, step=0)
+
+
+def test_another_backbone_in_its_place(lora_path, backbone_path):
+    old = hashlib.sha256(backbone_path.read_bytes()).hexdigest()
+    write(backbone_path, random_arrays(backbone_shapes(CARD), seed=5))
+    new = hashlib.sha256(backbone_path.read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=f"with sha256 {old}, but {backbone_path} has {new};.*--lora_checkpoint$"):
+        load_weights(lora_path, None, CARD, SHAPES)
+
+
+def test_backbone_gone(lora_path, backbone_path):
+    backbone_path.unlink()
+    with pytest.raises(UserError, match="its backbone pretrained_checkpoints/gpt2-test/model.safetensors is not there; "
+                                        "give the backbone as --init_checkpoint and this file as --lora_checkpoint"):
+        load_weights(lora_path, None, CARD, SHAPES)
+
+
+def test_a_backbone_is_hashed_once(backbone_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(checkpoint, "sha256_of", lambda path: calls.append(path) or "0" * 64)
+    for _ in range(3):
+        new_record(CARD, SETTINGS, backbone_path)
+    assert calls == [os.path.realpath(backbone_path)]
+
+
+def test_the_hash_of_parts_covers_every_part(tmp_path):
+    names = list(BACKBONE)
+    weight_map = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(names)}
+    for part in range(2):
+        write(tmp_path / f"model-{part}.safetensors", {name: BACKBONE[name] for name in names[part::2]})
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    record = new_record(CARD, SETTINGS, tmp_path)
+    hashes = [hashlib.sha256((tmp_path / f"model-{part}.safetensors").read_bytes()).hexdigest() for part in range(2)]
+    assert record.backbone_sha256 == hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    assert_same(read_arrays(find_backbone(record, "x")), BACKBONE)
+
+
+# What a command line names
+
+def test_load_backbone_alone(backbone_path):
+    backbone, lora, record = load_weights(backbone_path, None, CARD, SHAPES)
+    assert_same(backbone, BACKBONE)
+    assert lora is None and record is None
+
+
+def test_load_backbone_and_lora(backbone_path, lora_path, capsys):
+    backbone, lora, record = load_weights(backbone_path, lora_path.with_suffix(".pt"), CARD, SHAPES)
+    assert_same(backbone, BACKBONE)
+    assert_same(lora, LORA)
+    assert record.step == 9000
+    assert capsys.readouterr().err == f"note: {lora_path.with_suffix('.pt')} does not exist, using {lora_path}\n"
+
+
+def test_load_lora_that_records_its_backbone(lora_path, capsys):
+    backbone, lora, record = load_weights(lora_path, None, CARD, SHAPES)
+    assert_same(backbone, BACKBONE)
+    assert_same(lora, LORA)
+    assert record.lora_dim == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("unchecked", [None, {}])
+def test_load_a_file_with_both(tmp_path, unchecked):
+    path = write(tmp_path / "model.26290.safetensors", {**BACKBONE, **LORA})
+    for shapes in (SHAPES, unchecked):
+        backbone, lora, record = load_weights(path, None, CARD, shapes)
+        assert_same(backbone, BACKBONE)
+        assert_same(lora, LORA)
+        assert record is None
+
+
+def test_load_lora_from_a_file_with_both(project, backbone_path):
+    both = write(project / "both.safetensors", {**random_arrays(backbone_shapes(CARD), 9), **LORA})
+    backbone, lora, _ = load_weights(backbone_path, both, CARD, SHAPES)
+    assert_same(backbone, BACKBONE)
+    assert_same(lora, LORA)
+
+
+def test_lora_checkpoint_goes_before_the_lora_of_init_checkpoint(project, lora_path, capsys):
+    both = write(project / "both.safetensors", {**BACKBONE, **random_arrays(SHAPES, 9)})
+    assert_same(load_weights(both, lora_path, CARD, SHAPES)[1], LORA)
+    assert f"the LoRA arrays of {both} give way to those of {lora_path}" in capsys.readouterr().err
+
+
+def test_another_file_as_backbone_is_said(project, lora_path, capsys):
+    other = write(project / "other.safetensors", {name: array * 2 for name, array in BACKBONE.items()})
+    load_weights(other, lora_path, CARD, SHAPES)
+    assert f"{lora_path} was trained on pretrained_checkpoints/" in capsys.readouterr().err
+
+
+def test_lora_alone_without_a_record(tmp_path):
+    path = write(tmp_path / "a.safetensors", LORA)
+    with pytest.raises(UserError, match="LoRA arrays only and does not say which backbone they belong to; give the "
+                                        "backbone as --init_checkpoint and this file as --lora_checkpoint"):
+        load_weights(path, None, CARD, SHAPES)
+
+
+def test_lora_on_lora(lora_path):
+    with pytest.raises(UserError, match="LoRA arrays only, but so does --lora_checkpoint"):
+        load_weights(lora_path, lora_path, CARD, SHAPES)
+
+
+def test_lora_of_another_model(lora_path, backbone_path):
+    for first, second in ((lora_path, None), (backbone_path, lora_path)):
+        with pytest.raises(UserError, match=f"{lora_path}: was trained with --model_card gpt2.test, but the flags say "
+                                            "gpt2.sm"):
+            load_weights(first, second, MODEL_CARDS["gpt2.sm"], None)
+
+
+def test_backbone_of_another_model(backbone_path):
+    with pytest.raises(UserError, match="28 arrays that do not fit the 148 expected: 120 missing"):
+        load_weights(backbone_path, None, MODEL_CARDS["gpt2.sm"], None)
+
+
+def test_a_backbone_that_lacks_an_array(tmp_path):
+    arrays = {name: array for name, array in BACKBONE.items() if name != "transformer.h.1.mlp.c_fc.bias"}
+    with pytest.raises(UserError, match=re.escape("1 missing: transformer.h.1.mlp.c_fc.bias")):
+        load_weights(write(tmp_path / "a.safetensors", arrays), None, CARD, None)
+
+
+def test_an_empty_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="0 arrays that do not fit the 28 expected: 28 missing"):
+        load_weights(write(tmp_path / "a.safetensors", {}), None, CARD, SHAPES)
+
+
+def test_another_rank(lora_path, backbone_path, tmp_path):
+    flags = lora_shapes(CARD, LoraSettings(rank=4))
+    with pytest.raises(UserError, match=r"4 rows in lora_A \(--lora_dim 2 --lora_targets q,v\) where the flags make 8"):
+        load_weights(lora_path, None, CARD, flags)
+    with pytest.raises(UserError, match=r"has 4 rows in lora_A where the flags make 8, --lora_dim for each target"):
+        load_weights(backbone_path, write(tmp_path / "a.safetensors", LORA), CARD, flags)
+
+
+def test_other_targets(lora_path):
+    flags = lora_shapes(CARD, LoraSettings(rank=2, targets=("q", "v", "o")))
+    with pytest.raises(UserError, match=r"4 missing: transformer\.h\.0\.attn\.c_proj\.lora_A"):
+        load_weights(lora_path, None, CARD, flags)
+
+
+def test_a_lora_file_that_lacks_a_layer(backbone_path, tmp_path):
+    half = {name: array for name, array in LORA.items() if ".h.0." in name}
+    with pytest.raises(UserError, match=r"2 arrays that do not fit the 4 expected: 2 missing: transformer\.h\.1\."):
+        load_weights(backbone_path, write(tmp_path / "a.safetensors", half), CARD, SHAPES)
