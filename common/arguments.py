@@ -62,6 +62,22 @@ def _add_training(parser):
     parser.add_argument("--fp16", action="store_true")
 
 
+def _add_beam(parser):
+    parser.add_argument("--data", required=True, help="encoded rows (JSON lines)")
+    parser.add_argument("--batch_size", type=int, default=32, help="distinct contexts searched at once")
+    parser.add_argument("--eval_len", type=int, default=64, help="most tokens generated")
+    parser.add_argument("--min_length", type=int, default=0, help="no end before so many tokens")
+    parser.add_argument("--beam", type=int, default=10)
+    parser.add_argument("--length_penalty", type=float, default=1.0, help="scores are divided by length to this power")
+    parser.add_argument("--no_repeat_ngram_size", type=int, default=4, help="0 is off")
+    parser.add_argument("--repetition_penalty", type=float, default=1.0)
+    parser.add_argument("--eos_token_id", type=int, action="append", default=[50256], help="one more end token")
+    parser.add_argument("--output_file", default="predict.jsonl", help="inside the work directory")
+    parser.add_argument("--lora_checkpoint", default=None,
+                        help="LoRA file on top of the backbone; one that records its backbone can be the "
+                             "--init_checkpoint itself")
+
+
 def _refuse(condition, sentence):
     if condition:
         raise UserError(sentence)
@@ -89,6 +105,30 @@ def _points(text, flag, kind):
         return [kind(point) for point in text.split(",")]
     except ValueError:
         raise UserError(f"--{flag} {text!r}: expected comma-separated numbers, such as 0,500,1000") from None
+
+
+def _given(parser, words):
+    """Returns ``({name: value}, rest)`` of the flags that stand in ``words``; nothing is required."""
+    for action in parser._actions:
+        action.required, action.default = False, argparse.SUPPRESS
+    namespace, rest = parser.parse_known_args(words)
+    return vars(namespace), rest
+
+
+def flags_of_training(words):
+    """Takes the flags of gpt2_ft.py out of ``words``; returns ``({name: value}, rest)``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_training(parser)
+    _add_common(parser)
+    return _given(parser, words)
+
+
+def flags_of_beam(words):
+    """Takes the flags of gpt2_beam.py out of ``words``; returns ``({name: value}, rest)``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_beam(parser)
+    _add_common(parser)
+    return _given(parser, words)
 
 
 def training_arguments(argv, description):
@@ -142,19 +182,7 @@ def beam_arguments(argv, description):
         UserError: a value is out of range.
     """
     parser = _parser(description)
-    parser.add_argument("--data", required=True, help="encoded rows (JSON lines)")
-    parser.add_argument("--batch_size", type=int, default=32, help="distinct contexts searched at once")
-    parser.add_argument("--eval_len", type=int, default=64, help="most tokens generated")
-    parser.add_argument("--min_length", type=int, default=0, help="no end before so many tokens")
-    parser.add_argument("--beam", type=int, default=10)
-    parser.add_argument("--length_penalty", type=float, default=1.0, help="scores are divided by length to this power")
-    parser.add_argument("--no_repeat_ngram_size", type=int, default=4, help="0 is off")
-    parser.add_argument("--repetition_penalty", type=float, default=1.0)
-    parser.add_argument("--eos_token_id", type=int, action="append", default=[50256], help="one more end token")
-    parser.add_argument("--output_file", default="predict.jsonl", help="inside the work directory")
-    parser.add_argument("--lora_checkpoint", default=None,
-                        help="LoRA file on top of the backbone; one that records its backbone can be the "
-                             "--init_checkpoint itself")
+    _add_beam(parser)
     _add_common(parser)
     arguments = parser.parse_args(argv)
     _check_common(arguments)

@@ -156,10 +156,10 @@ def search(decoder, contexts, settings):
     scores = np.zeros((len(contexts), 1), np.float32)
     candidates = Candidates(len(contexts), settings)
     for step in range(settings.eval_len):
-        penalised, banned = constraints(history.reshape(-1, step), settings)
-        log_probabilities, tokens = decoder.top_tokens(logits, penalised, banned, settings.repetition_penalty, beam)
         hypotheses = history.shape[1]
-        shape = (len(contexts), hypotheses, -1)
+        penalised, banned = constraints(history.reshape(len(contexts) * hypotheses, step), settings)
+        log_probabilities, tokens = decoder.top_tokens(logits, penalised, banned, settings.repetition_penalty, beam)
+        shape = (len(contexts), hypotheses, beam)
         scores, origins, tokens = choose(scores, log_probabilities.reshape(shape), tokens.reshape(shape), beam)
         history = np.concatenate([np.take_along_axis(history, origins[:, :, None], axis=1), tokens[:, :, None]], axis=2)
         finished = np.isin(tokens, eos)

@@ -25,7 +25,6 @@ class Steps:
             updates the weights. The loss may stay on the device: ``float(loss)`` fetches it.
         validate: ``(batch) -> loss`` without label smoothing and dropout.
         save: ``(path, step) -> None`` writes a checkpoint.
-        synchronise: waits for the device.
         peak_memory_bytes: peak memory so far.
         description: ``{framework, version, device, precision}``.
     """
@@ -33,7 +32,6 @@ class Steps:
     train: Callable
     validate: Callable
     save: Callable
-    synchronise: Callable
     peak_memory_bytes: Callable
     description: dict
 

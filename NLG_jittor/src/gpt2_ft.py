@@ -1,5 +1,7 @@
 """Fine-tunes GPT-2 with LoRA on encoded data; ``python src/gpt2_ft.py --help`` lists the flags."""
 
+from dataclasses import replace
+
 import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
 import device
 from model import GPT2LMModel
@@ -9,7 +11,7 @@ from optimizer import AdamW
 import jittor as jt
 
 from common.arguments import training_arguments
-from common.checkpoint import LoraRecord, load_weights, save_lora
+from common.checkpoint import load_weights, new_record, save_lora
 from common.errors import run_main
 from common.lora_arrays import initial_lora, lora_shapes
 from common.training import Steps, run_training
@@ -59,15 +61,15 @@ def main(argv):
     arguments = training_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     arguments.lora)
+                                     lora_shapes(arguments.card, arguments.lora))
+    record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
     lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
     model = build_model(arguments, backbone, lora)
     optimizer = build_optimizer(arguments, model)
     run_training(arguments, Steps(
         train=lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
         validate=lambda batch: validation_step(model, batch),
-        save=lambda path, step: save_lora(path, lora_state_dict(model), LoraRecord.of(arguments, step)),
-        synchronise=device.synchronise,
+        save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
         peak_memory_bytes=device.peak_memory_bytes,
         description=device.describe()))
 

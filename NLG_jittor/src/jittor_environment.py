@@ -70,17 +70,19 @@ def processor():
     return repr(sorted(found.items())) if found else platform.processor() + platform.machine()
 
 
-def cache_folder(jittor_version, cuda):
-    """Returns the folder for everything that Jittor compiles: the user's JITTOR_HOME, or one in the project.
+def jittor_home():
+    """Returns the folder under which Jittor keeps ``.cache/jittor``: the user's JITTOR_HOME, or the project."""
+    return os.path.abspath(os.environ.get("JITTOR_HOME") or PROJECT_ROOT)
 
-    The name tells apart what must not be shared: Jittor's version, CUDA's, the processor's instruction sets, and the
-    paths that are written into compiled files.
+
+def cache_name(nvcc_path):
+    """Returns the name of the folder for compiled files, which tells apart what must not be shared.
+
+    Jittor's own folders tell apart its version, the compiler's, Python's, CUDA's and the processor's model. Missing are
+    the instruction sets, flags, and paths that are written into compiled files.
     """
-    if os.environ.get("JITTOR_HOME"):
-        return os.path.abspath(os.environ["JITTOR_HOME"])
-    key = hashlib.sha256("\n".join([processor(), PROJECT_ROOT, sys.prefix, platform.python_version()]).encode())
-    name = f"{jittor_version}-{cuda or 'cpu'}-{key.hexdigest()[:10]}"
-    return os.path.join(PROJECT_ROOT, ".cache", "jittor", name)
+    parts = [processor(), PROJECT_ROOT, sys.prefix, nvcc_path, KERNEL_FLAGS, os.environ.get("cc_flags", "")]
+    return "project-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
 
 def find_onednn():

@@ -13,7 +13,7 @@ from common.beam_search import Decoder, run_search
 from common.checkpoint import load_weights
 from common.errors import run_main
 from common.files import write_json
-from common.lora_arrays import merge_lora
+from common.lora_arrays import lora_shapes, merge_lora
 
 
 class State:
@@ -71,7 +71,7 @@ def main(argv):
     arguments = beam_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     arguments.lora)
+                                     lora_shapes(arguments.card, arguments.lora))
     model = GPT2LMModel(arguments.card)
     model.load_arrays(merge_lora(backbone, lora or {}, arguments.lora))
     model = device.to_device(model)

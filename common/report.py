@@ -1,0 +1,133 @@
+"""The last stage: both frameworks' scores, losses and times side by side, and their loss curves."""
+
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import atomic_write, read_json, read_json_lines, write_json
+
+NAMES = {"pytorch": "PyTorch", "jittor": "Jittor"}
+COLOURS = {"pytorch": "#d1495b", "jittor": "#1b6ca8"}
+
+
+def collect(work, framework, reference_sets):
+    """Reads what one framework's stages wrote; returns a flat ``{name: number}`` beside its description.
+
+    Raises:
+        UserError: a stage has not been run.
+    """
+    folder = Path(work) / framework
+    needed = [folder / "train_summary.json", folder / "predict.jsonl.summary.json",
+              *(folder / name / "scores.json" for name in reference_sets)]
+    for path in needed:
+        if not path.is_file():
+            raise UserError(f"{path} is missing: run the stages before the report first (--stages train,beam,decode,"
+                            f"score --framework {framework})")
+    training, beam = read_json(needed[0]), read_json(needed[1])
+    numbers = {
+        "last training loss": last_average_loss(folder / "train_log.jsonl"),
+        "validation loss": training["valid_loss"],
+        **{f"{metric} ({name.replace('_', ' ')})": value for name in reference_sets
+           for metric, value in read_json(folder / name / "scores.json")["scores"].items()},
+        "training minutes": training["seconds"] / 60,
+        "ms per training step": training["step_ms"],
+        "beam search seconds": beam["seconds"],
+        "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
+    }
+    description = {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
+    return {"description": description, "numbers": numbers, "arguments": training["arguments"],
+            "test": {key: beam[key] for key in ("rows", "contexts")}}
+
+
+def last_average_loss(path):
+    """Returns the average loss of the last logged interval, or None where none was logged."""
+    losses = [record["avg_loss"] for _, record in read_json_lines(path) if record["kind"] == "train"]
+    return losses[-1] if losses else None
+
+
+def same_predictions(work, frameworks):
+    """Returns the share of test rows for which all frameworks give the same tokens."""
+    predictions = [[record["predict"] for _, record in read_json_lines(Path(work) / framework / "predict.jsonl")]
+                   for framework in frameworks]
+    equal = [all(row == first for row in others) for first, *others in zip(*predictions)]
+    return sum(equal) / len(equal)
+
+
+def format_number(value):
+    """Losses and scores with four decimals, times and memory with two."""
+    return "–" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def markdown_table(results, frameworks):
+    """Returns the table of all numbers as Markdown, with the difference where there are two frameworks."""
+    heads = [NAMES[framework] for framework in frameworks] + (["difference"] if len(frameworks) == 2 else [])
+    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
+    for name in results[frameworks[0]]["numbers"]:
+        values = [results[framework]["numbers"][name] for framework in frameworks]
+        cells = [format_number(value) for value in values]
+        if len(values) == 2:
+            cells.append("–" if None in values else f"{values[1] - values[0]:+.4f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_losses(path, work, frameworks, title):
+    """Draws training and validation loss by step, one colour a framework, as a PNG."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
+    for position, framework in enumerate(frameworks):
+        records = [record for _, record in read_json_lines(Path(work) / framework / "train_log.jsonl")]
+        training = [(record["step"], record["avg_loss"]) for record in records if record["kind"] == "train"]
+        validation = [(record["step"], record["loss"]) for record in records if record["kind"] == "validation"]
+        style = {"color": COLOURS[framework], "linestyle": ("-", (0, (4, 3)))[position]}
+        if training:
+            axes.plot(*zip(*training), linewidth=1.4, label=f"{NAMES[framework]}, training", **style)
+        if validation:
+            axes.plot(*zip(*validation), linewidth=0.8, marker="os"[position], markersize=(7, 4)[position],
+                      markerfacecolor=("none", COLOURS[framework])[position], label=f"{NAMES[framework]}, validation",
+                      **style)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)
+    pyplot.close(figure)
+
+
+def write_report(run):
+    """Writes results.json, table.md and loss_curve.png into the work directory and prints the table.
+
+    Raises:
+        UserError: a stage before it has not been run.
+    """
+    frameworks, reference_sets = run.frameworks, list(run.reference_sets())
+    results = {framework: collect(run.work, framework, reference_sets) for framework in frameworks}
+    first = results[frameworks[0]]
+    title = f"{run.task.title}, {run.preset.description}, {run.card.name}"
+    lines = [f"# {title}", "", markdown_table(results, frameworks)]
+    lines.append(f"{first['test']['rows']} test rows, {first['test']['contexts']} distinct contexts; "
+                 f"{first['description']['steps']} training steps, {first['description']['epochs']} epochs, batch "
+                 f"{first['arguments']['train_batch_size']}, learning rate {first['arguments']['lr']}, seed "
+                 f"{first['arguments']['random_seed']}. The training loss has label smoothing "
+                 f"{first['arguments']['label_smooth']}, the validation loss none.")
+    if "sampled_references" in reference_sets:
+        lines.append("The sample takes single lines, so its references are fewer for each context than the full test "
+                     "set's; scores against sampled references do not compare with published ones, those against all "
+                     "references of the sampled contexts nearly do.")
+    lines += [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
+              f"{result['description']['precision']}." for framework, result in results.items()]
+    document = {"title": title, "frameworks": results}
+    if len(frameworks) == 2:
+        document["same_predictions"] = same_predictions(run.work, frameworks)
+        lines.append(f"Both frameworks predict the same tokens for {document['same_predictions']:.1%} of the rows.")
+    table = "\n\n".join(line for line in lines if line) + "\n"
+    write_json(run.work / "results.json", document)
+    with atomic_write(run.work / "table.md") as file:
+        file.write(table)
+    plot_losses(run.work / "loss_curve.png", run.work, frameworks, title)
+    print("\n" + table)
