@@ -37,13 +37,17 @@ def read_lines(path):
     Raises:
         UserError: the file is missing or is not UTF-8 (or not gzip, for ``.gz``).
     """
+    path = find_input(path)
     line_number = 0
-    with open_text(path) as file:
+    # Bytes, decoded line by line: a text file decodes by blocks and would put the blame on an earlier line.
+    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
         try:
             for line_number, line in enumerate(file, 1):
-                yield line_number, line.rstrip("\n")
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-            raise UserError(f"{path}:{line_number + 1}: cannot be read as UTF-8 text: {error}") from error
+                yield line_number, line.decode("utf-8").rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}:{line_number}: not UTF-8 text: {error}") from error
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise UserError(f"{path}:{line_number + 1}: cannot be unpacked: {error}") from error
 
 
 def read_json_lines(path, keys=()):

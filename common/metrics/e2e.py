@@ -97,7 +97,7 @@ def check_counts(references, predictions, reference_path, prediction_path):
     else:
         return
     raise UserError(f"{surplus}. {reference_path} has {len(references)} groups of references (a blank line ends each), "
-                    f"{prediction_path} has {len(predictions)} lines; expected one line for each group, REF before PRED")
+                    f"{prediction_path} has {len(predictions)} lines; expected one line a group, REF before PRED")
 
 
 def tokenize_13a(text):

@@ -7,8 +7,7 @@ import tempfile
 
 from common.errors import UserError
 
-# METEOR reads numbers, and the tokeniser lower-cases letters, by the rules of Java's locale: in German "3.0" is thirty,
-# in Turkish I becomes a dotless i. Java's own default is the user's locale.
+# METEOR reads numbers by the rules of Java's locale, which is the user's: in German "3.0" is no number.
 LOCALE = ["-Duser.language=en", "-Duser.country=US"]
 PATIENCE_S = 5  # for a program that has lost its input to end by itself
 

@@ -12,7 +12,7 @@ def ptb_tokenize(segments):
     """Tokenises segments, in one run of Java.
 
     The tokeniser looks across line ends (whether "U.S." keeps its full stop depends on the word after it), so equal
-    results need equal neighbours: give the references in one call, in the order of the file, and the outputs in another.
+    results need equal neighbours: give the references in one call, in their file's order, and the outputs in another.
 
     Args:
         segments: list of strings without line separators.

@@ -6,8 +6,8 @@ Usage: python eval/e2e/measure_scores.py REF PRED [-p] [--corrected] [--json FIL
     PRED   outputs: one a line, in the order of the groups; a blank line is an empty output and counts
 
 Both are UTF-8, gzipped or not; lines end in \\n or \\r\\n, with the same scores. The scores equal those of the
-challenge's program (e2e-metrics) run with -p. Without -p that program calls a Perl script for BLEU and NIST; this one has
-no Perl part: -p is taken because commands have it, and makes no difference.
+challenge's program (e2e-metrics) run with -p. Without -p that program calls a Perl script for BLEU and NIST; this one
+has no Perl part, so -p makes no difference.
 """
 
 import argparse
@@ -29,10 +29,11 @@ def parse_arguments(argv):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("references", metavar="REF", help="groups of references, a blank line after each")
     parser.add_argument("predictions", metavar="PRED", help="outputs, one a line")
-    parser.add_argument("-p", "--python", action="store_true", help="accepted; what it asks for is always done")
+    parser.add_argument("-p", "--python", action="store_true",
+                        help="the metrics in Python: always so here, with -p and without")
     parser.add_argument("--corrected", action="store_true",
-                        help="BLEU and NIST without two faults of the official program: negative numbers of n-grams for "
-                             "outputs of under four tokens, and an empty output counted as one token")
+                        help="BLEU and NIST without two faults of the official program: negative numbers of n-grams "
+                             "for outputs of under four tokens, and an empty output counted as one token")
     parser.add_argument("--json", metavar="FILE", help="also write the scores at full precision, with what they "
                                                        "depend on: versions, options, counts, sha256 of the inputs")
     return parser.parse_args(argv)
@@ -57,7 +58,7 @@ def describe_run(options, references, predictions, scores):
 
 def main(argv):
     options = parse_arguments(argv)
-    java_program()  # its lack should be told before the inputs' faults are mended
+    java_program()  # told before any work: without it there is no METEOR
     references, predictions = read_references(options.references), read_predictions(options.predictions)
     check_counts(references, predictions, options.references, options.predictions)
     scores = score_e2e(references, predictions, options.corrected)
