@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from common.errors import UserError
 from common.files import atomic_write, sha256_of
+from common.lora_arrays import lora_shapes
 from common.model_cards import MODEL_CARDS, backbone_shapes
 from common.weight_files import (ROOT, open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once,
                                  shorten)
@@ -205,21 +206,22 @@ def _as_flags(rank, alpha, targets):
     return f"--lora_dim {rank} --lora_alpha {alpha:g} --lora_targets {','.join(targets)}"
 
 
-def load_weights(init_checkpoint, lora_checkpoint, card, lora_shapes):
+def load_weights(init_checkpoint, lora_checkpoint, card, settings):
     """Reads the weights that a command line names.
 
     Args:
         init_checkpoint: a backbone, a backbone with LoRA arrays, or a LoRA-only file that records its backbone.
         lora_checkpoint: a file with LoRA arrays that goes on top, or None.
         card: the ModelCard whose shapes the backbone must have.
-        lora_shapes: ``{name: shape}`` that LoRA arrays must have; None or empty leaves them unchecked.
+        settings: the LoraSettings that LoRA arrays must fit.
 
     Returns:
         ``(backbone, lora or None, LoraRecord or None)``, arrays by name in float32; ``lora`` is None where no file has
         LoRA arrays.
 
     Raises:
-        UserError: a file is missing or damaged, a LoRA-only file's backbone cannot be found, or shapes differ.
+        UserError: a file is missing or damaged, a LoRA-only file's backbone cannot be found, or shapes or the settings
+            that a file records differ.
     """
     path = resolve_checkpoint(init_checkpoint)
     backbone, lora = split_arrays(read_arrays(path))
@@ -244,9 +246,12 @@ def load_weights(init_checkpoint, lora_checkpoint, card, lora_shapes):
         backbone_path = find_backbone(record, path)
         backbone, _ = split_arrays(read_arrays(backbone_path))
     check_shapes(backbone, backbone_shapes(card), backbone_path)
-    if lora and lora_shapes:
-        _check_rank(lora, lora_shapes, record, lora_path)
-        check_shapes(lora, lora_shapes, lora_path)
+    if record:
+        check_record(record, lora_path, settings)
+    if lora:
+        expected = lora_shapes(card, settings)
+        _check_rank(lora, expected, lora_path)
+        check_shapes(lora, expected, lora_path)
     return backbone, lora or None, record
 
 
@@ -256,13 +261,12 @@ def _warn_of_another_backbone(record, lora_path, backbone_path):
                  f"{backbone_path} is another file: results differ unless it holds the same weights")
 
 
-def _check_rank(lora, lora_shapes, record, path):
+def _check_rank(lora, expected, path):
     """Says it in terms of the flags when all that differs is the rank."""
-    rows = {name: (lora[name].shape[0], shape[0]) for name, shape in lora_shapes.items()
+    rows = {name: (lora[name].shape[0], shape[0]) for name, shape in expected.items()
             if name.endswith(".lora_A") and name in lora and lora[name].ndim == 2}
-    differing = [(found, expected) for found, expected in rows.values() if found != expected]
-    if differing and lora.keys() == lora_shapes.keys():
-        found, expected = differing[0]
-        trained = f" (--lora_dim {record.lora_dim} --lora_targets {','.join(record.lora_targets)})" if record else ""
-        raise UserError(f"{path}: has {found} rows in lora_A{trained} where the flags make {expected}, --lora_dim for "
-                        "each target in the projection; give --lora_dim and --lora_targets as in training")
+    differing = [pair for pair in rows.values() if pair[0] != pair[1]]
+    if differing and lora.keys() == expected.keys():
+        found, wanted = differing[0]
+        raise UserError(f"{path}: has {found} rows in lora_A where the flags make {wanted}, --lora_dim for each target "
+                        "in the projection; give --lora_dim and --lora_targets as in training")

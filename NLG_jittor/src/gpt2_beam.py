@@ -1,6 +1,7 @@
 """Beam search over encoded contexts; ``python src/gpt2_beam.py --help`` lists the flags."""
 
 import os
+import sys
 import time
 
 import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
@@ -14,7 +15,7 @@ from common.beam_search import Decoder, run_search
 from common.checkpoint import load_weights
 from common.errors import run_main
 from common.files import write_json
-from common.lora_arrays import lora_shapes, merge_lora
+from common.lora_arrays import merge_lora
 
 
 class State:
@@ -89,7 +90,9 @@ def main(argv):
     arguments = beam_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     lora_shapes(arguments.card, arguments.lora))
+                                     arguments.lora)
+    if lora is None:
+        print(f"note: no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone", file=sys.stderr)
     model = GPT2LMModel(arguments.card)
     model.load_arrays(merge_lora(backbone, lora or {}, arguments.lora))
     model = device.to_device(model)

@@ -12,7 +12,7 @@ import torch
 from common.arguments import training_arguments
 from common.checkpoint import load_weights, new_record, save_lora
 from common.errors import run_main
-from common.lora_arrays import initial_lora, lora_shapes
+from common.lora_arrays import initial_lora
 from common.training import Steps, run_training
 
 
@@ -60,7 +60,7 @@ def main(argv):
     arguments = training_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     lora_shapes(arguments.card, arguments.lora))
+                                     arguments.lora)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
     lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
     model = build_model(arguments, backbone, lora)

@@ -66,11 +66,13 @@ def test_e2e_is_read_as_a_stream(tmp_path):
 
 def test_webnlg_keeps_good_texts_and_knows_seen_categories(tmp_path):
     document = {"entries": [
-        entry(1, [("A_B", "runwayLength", "1 | 2"), ("A_B", "isIn", "C")], [("x", "good"), ("y", "toFix"), ("z", "good")]),
+        entry(1, [("A_B", "runwayLength", "1 | 2"), ("A_B", "isIn", "C")],
+              [("x", "good"), ("y", "toFix"), ("z", "good")]),
         entry(2, [("D", "p", "E")], [("", "good")], category="Artist")]}
     path = write(tmp_path / "a.json", json.dumps(document))
     assert list(convert_webnlg(path)) == [
-        {"context": "A_B : runwayLength : 1 | 2 | A_B : isIn : C", "completion": text, "cate": True, "category": "Airport"}
+        {"context": "A_B : runwayLength : 1 | 2 | A_B : isIn : C", "completion": text, "cate": True,
+         "category": "Airport"}
         for text in ("x", "z")
     ] + [{"context": "D : p : E", "completion": "", "cate": False, "category": "Artist"}]
 
@@ -80,11 +82,12 @@ def test_dart_lower_cases_predicates_alone(tmp_path):
                  "annotations": [{"source": "s", "text": "one"}, {"source": "s", "text": ""}]}]
     path = write(tmp_path / "a.json", json.dumps(document))
     context = "A b : eat_type : C | [TABLECONTEXT] : [title] : D"
-    assert list(convert_dart(path)) == [{"context": context, "completion": "one"}, {"context": context, "completion": ""}]
+    assert list(convert_dart(path)) == [{"context": context, "completion": text} for text in ("one", "")]
 
 
 @settings(max_examples=100, deadline=None)
-@given(triples=st.lists(st.tuples(ANY_TEXT, ANY_TEXT, ANY_TEXT), min_size=1, max_size=4), texts=st.lists(ANY_TEXT, max_size=3))
+@given(triples=st.lists(st.tuples(ANY_TEXT, ANY_TEXT, ANY_TEXT), min_size=1, max_size=4),
+       texts=st.lists(ANY_TEXT, max_size=3))
 def test_json_sets_keep_any_text(tmp_path_factory, triples, texts):
     folder = tmp_path_factory.mktemp("json")
     dart = [{"tripleset": triples, "annotations": [{"text": text} for text in texts]}]
@@ -146,7 +149,8 @@ def test_programs_of_both_trees(project_root, tmp_path, tree):
     command = [sys.executable, "src/format_converting_e2e.py", str(tmp_path / "train.txt"), str(tmp_path / "o.jsonl")]
     done = subprocess.run(command, cwd=project_root / tree, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "o.jsonl").read_text(encoding="utf-8") == '{"context": "name : Caf\u00e9", "completion": "Good ."}\n'
+    written = (tmp_path / "o.jsonl").read_text(encoding="utf-8")
+    assert written == '{"context": "name : Caf\u00e9", "completion": "Good ."}\n'
     done = subprocess.run(command[:2] + [str(tmp_path / "none.txt"), "o"], cwd=project_root / tree, capture_output=True,
                           text=True)
     assert done.returncode == 2 and "none.txt: no such file" in done.stderr and "Traceback" not in done.stderr
@@ -179,8 +183,8 @@ def test_counts_of_the_real_sets(shared_data, convert, name, rows, contexts):
 def test_real_e2e_lines_stand_in_the_file(shared_data):
     with gzip.open(shared_data / "e2e/valid.txt.gz", "rb") as file:
         lines = file.read().decode("utf-8").split("\n")[:-1]
-    assert [f"{record['context']}||{record['completion']}" for record in convert_e2e(shared_data / "e2e/valid.txt")] == [
-        line.rstrip() for line in lines]
+    records = convert_e2e(shared_data / "e2e/valid.txt")
+    assert [f"{record['context']}||{record['completion']}" for record in records] == [line.rstrip() for line in lines]
 
 
 def test_output_can_be_read_back(tmp_path, shared_data):

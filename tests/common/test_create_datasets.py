@@ -58,8 +58,9 @@ def test_source_is_converted_and_encoded(tmp_path, source, vocab, capsys):
     assert sorted(times(folder)) == ["created.json"] + sorted(
         split + suffix for split in ("train", "valid", "test") for suffix in (".txt", ".jsonl", "_formatted.jsonl"))
     assert (folder / "train.txt").read_text() == "name : A||A .\nname : B||B .\n"
-    assert json.loads((folder / "train_formatted.jsonl").read_text().split("\n")[1]) == {"context": "name : B", "completion": "B ."}
-    rows = [json.loads(line) for line in open(folder / "train.jsonl")]
+    second = json.loads((folder / "train_formatted.jsonl").read_text().split("\n")[1])
+    assert second == {"context": "name : B", "completion": "B ."}
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     assert len(rows) == 2 and all(row["context"][-1] == row["completion"][-1] == 50256 for row in rows)
     assert "NOT the published file" in capsys.readouterr().err
 
@@ -108,7 +109,7 @@ def test_without_network_the_message_says_what_to_do(tmp_path, vocab, monkeypatc
     monkeypatch.setattr(datasets, "UPSTREAM", (tmp_path / "nowhere").as_uri())
     with pytest.raises(UserError) as error:
         create(tmp_path)
-    for words in ("cannot download", "train.txt, valid.txt, test.txt", "DIR/e2e/", "create_datasets.sh e2e --source DIR"):
+    for words in ("cannot download", "train.txt, valid.txt, test.txt", "DIR/e2e/", "datasets.sh e2e --source DIR"):
         assert words in str(error.value)
 
 
@@ -151,5 +152,6 @@ def test_shell_script_finds_a_python_or_says_what_to_do(tmp_path, project_root):
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 2 and "bash scripts/setup.sh" in done.stderr
     command[1] = str(project_root / "scripts/create_datasets.sh")
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable})
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "usage: create_datasets.sh" in done.stdout

@@ -150,7 +150,8 @@ def test_all_references_of_a_sampled_context(decode, tmp_path):
 def test_empty_references(decode, tmp_path, capsys):
     rows = [("A", ""), ("A", "a"), ("B", "b")]
     decode(rows, {0: "p", 2: "p"})
-    assert (tmp_path / "ref").read_text() == "a\n\nb\n\n" and "1 empty references are left out" in capsys.readouterr().err
+    assert (tmp_path / "ref").read_text() == "a\n\nb\n\n"
+    assert "1 empty references are left out" in capsys.readouterr().err
     with pytest.raises(UserError, match="context 'A' has only empty references"):
         decode([("A", " ")], {0: "p"})
 

@@ -1,7 +1,6 @@
 """The demo data: the same bytes everywhere, in E2E's format, each text saying what its MR says."""
 
 import hashlib
-import json
 import random
 import re
 
@@ -10,6 +9,7 @@ import pytest
 from common.converting import convert_e2e
 from common.demo_data import MR_COUNTS, main, make_splits
 from common.demo_grammar import VALUES, adjectives, modifiers, predicates, reference, sentences, shuffled
+from common.files import read_json_lines
 from common.strata import slots_of
 
 
@@ -25,7 +25,8 @@ def rows_of(splits):
 def test_same_bytes_on_every_machine(splits):
     # This program's own output, so that a change of the grammar or of Python's random numbers cannot go unseen.
     text = "".join(f"{mr}||{text} \n" for mr, text in rows_of(splits))
-    assert hashlib.sha256(text.encode()).hexdigest() == "a531c39228582aa9633de04a996f1ce54fc05f2fa5700e68a37280ad0e7277ab"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "a531c39228582aa9633de04a996f1ce54fc05f2fa5700e68a37280ad0e7277ab"
 
 
 def test_another_seed_gives_other_texts(splits):
@@ -77,7 +78,8 @@ def test_a_text_says_every_slot(seed):
     assert text.lower().count(mr["food"].lower()) == 1
     assert text.count(mr["area"]) == 1
     for slot in ("price", "customer rating", "family friendly"):
-        wordings = [wording for words in (adjectives, modifiers, predicates, sentences) for wording in words(slot, mr[slot])]
+        wordings = [wording for words in (adjectives, modifiers, predicates, sentences)
+                    for wording in words(slot, mr[slot])]
         # "and low prices" stands for "with low prices" after another "with".
         wordings += [wording.removeprefix("with ") for wording in wordings if wording.startswith("with ")]
         assert any(wording in text for wording in wordings), (slot, mr[slot], text)
@@ -94,8 +96,8 @@ def test_files(tmp_path, project_root, capsys):
     main(["--output", str(tmp_path)])
     assert f"of {MR_COUNTS['test']} MRs" in capsys.readouterr().out
     for split in MR_COUNTS:
-        formatted = [json.loads(line) for line in open(tmp_path / f"{split}_formatted.jsonl", encoding="utf-8")]
+        formatted = [record for _, record in read_json_lines(tmp_path / f"{split}_formatted.jsonl")]
         assert formatted == list(convert_e2e(tmp_path / f"{split}.txt"))
-        encoded = [json.loads(line) for line in open(tmp_path / f"{split}.jsonl", encoding="utf-8")]
+        encoded = [record for _, record in read_json_lines(tmp_path / f"{split}.jsonl")]
         assert len(encoded) == len(formatted)
         assert all(row["context"][-1] == row["completion"][-1] == 50256 for row in encoded)

@@ -12,7 +12,7 @@ from common.encoding import ROWS_AT_ONCE, encode_rows, main
 from common.errors import UserError
 from common.files import read_json_lines
 from common.tokenizer import load_tokenizer
-from plain_bpe import PlainBPE
+from tests.common.plain_bpe import PlainBPE
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,8 @@ def write_rows(path, rows):
 
 
 @pytest.mark.parametrize("flags, context_end, completion_end", [
-    ([], [], []), (["--add_bos"], [50256], []), (["--add_eos"], [], [50256]), (["--add_bos", "--add_eos"], [50256], [50256]),
+    ([], [], []), (["--add_bos"], [50256], []), (["--add_eos"], [], [50256]),
+    (["--add_bos", "--add_eos"], [50256], [50256]),
 ])
 def test_flags(tmp_path, vocab, flags, context_end, completion_end):
     source = write_rows(tmp_path / "in.jsonl", [{"context": "Hello world", "completion": "Hello world", "cate": True}])

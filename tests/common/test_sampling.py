@@ -85,7 +85,8 @@ def small(tmp_path):
     """A folder of data sets: E2E with 50 rows a split, 10 contexts, half of them pubs."""
     folder = tmp_path / "e2e"
     for split in ("train", "dev", "test"):
-        rows = [{"context": f"name : {i % 10}" + " | Type : pub" * (i % 2), "completion": f"\u2028{i}"} for i in range(50)]
+        rows = [{"context": f"name : {i % 10}" + " | Type : pub" * (i % 2), "completion": f"\u2028{i}"}
+                for i in range(50)]
         write_json_lines(folder / f"{split}_formatted.jsonl", rows)
         write_json_lines(folder / f"{split}.jsonl", ({"context": [i], "completion": []} for i in range(50)))
     return tmp_path
@@ -130,7 +131,7 @@ def test_mistakes_are_named(small, tmp_path):
     (small / "e2e/dev.jsonl").unlink()
     with pytest.raises(UserError, match=r"dev\.jsonl: no such file"):
         main(run)
-    with pytest.raises(UserError, match=r"train_formatted\.jsonl: no such file; run `bash scripts/create_datasets\.sh`"):
+    with pytest.raises(UserError, match=r"train_formatted\.jsonl: no such file; run `bash scripts/create_datasets"):
         main(["--datasets", "dart", "--data", str(small)])
 
 
@@ -150,7 +151,7 @@ def test_runs_inside_the_scripts_folder(small, project_root):
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The three real data sets, converted; each encoded file only numbers the rows."""
-    from conftest import shared_folder
+    from tests.conftest import shared_folder
 
     shared = shared_folder("data")
     folder = tmp_path_factory.mktemp("real")

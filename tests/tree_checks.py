@@ -1,0 +1,205 @@
+"""Tests that either tree must pass, in its own environment; tests/pytorch and tests/jittor import them.
+
+They compare with tests/oracle.npz (see make_oracle.py) and with the plain beam search.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import device
+from gpt2_beam import advance, read_prompt, top_tokens
+from gpt2_ft import build_model, build_optimizer, train_step, validation_step
+from lora import MergedLinear, lora_state_dict
+from make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, SMOOTHING, STEPS
+from model import GPT2LMModel
+from plain_beam_search import plain_search
+
+from common.arguments import training_arguments
+from common.batching import make_batch
+from common.beam_search import Decoder, SearchSettings, search
+from common.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    with np.load(Path(__file__).parent / "oracle.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(autouse=True)
+def on_cpu():
+    device.set_up("cpu", 1)
+
+
+def part(oracle, prefix):
+    return {name[len(prefix):]: array for name, array in oracle.items() if name.startswith(prefix)}
+
+
+def arguments(*flags):
+    parsed = training_arguments(["--train_data", "x", "--valid_data", "x", "--init_checkpoint", "x", "--max_step", "1",
+                                 "--model_card", "gpt2.nano", "--label_smooth", str(SMOOTHING), "--correct_bias",
+                                 "--adam_beta2", str(OPTIMIZER["beta2"]), *flags], "")
+    parsed.card = CARD
+    return parsed
+
+
+def model_of(oracle, parsed):
+    weights = part(oracle, "weights/")
+    return build_model(parsed, {name: array for name, array in weights.items() if "lora_" not in name},
+                       {name: array for name, array in weights.items() if "lora_" in name})
+
+
+def relative_error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def test_logits(oracle):
+    parsed = arguments()
+    model, batch = model_of(oracle, parsed), make_batch(ROWS, 48)
+    hidden, _ = model.transformer(device.from_numpy(batch.input_ids))
+    logits = device.to_numpy(model.logits(hidden.reshape(-1, CARD.width)))
+    assert np.abs(logits.reshape(oracle["logits"].shape) - oracle["logits"]).max() <= 1e-4
+
+
+def test_validation_loss(oracle):
+    model = model_of(oracle, arguments())
+    assert float(validation_step(model, make_batch(ROWS, 48))) == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
+
+
+def test_padding_changes_nothing(oracle):
+    model = model_of(oracle, arguments())
+    longest, padded = (float(validation_step(model, make_batch(ROWS, 48, pad_to=length))) for length in (None, 48))
+    assert padded == pytest.approx(longest, abs=1e-5)
+
+
+def test_gradients(oracle):
+    """A step of size 0 leaves the gradient in the first moment, divided by 1 - beta1."""
+    parsed = arguments("--weight_decay", "0")
+    model = model_of(oracle, parsed)
+    optimizer = build_optimizer(parsed, model)
+    train_step(model, optimizer, make_batch(ROWS, 48), parsed, 0.0, True)
+    expected = part(oracle, "gradients/")
+    names = [name for name, _ in model.named_parameters() if "lora_" in name]
+    assert sorted(names) == sorted(expected)
+    for name, moment in zip(names, optimizer.first_moments):
+        assert relative_error(device.to_numpy(moment) / (1 - parsed.adam_beta1), expected[name]) < 1e-5, name
+
+
+def test_ten_steps_of_adamw(oracle):
+    parsed = arguments("--weight_decay", str(OPTIMIZER["weight_decay"]))
+    model, batch = model_of(oracle, parsed), make_batch(ROWS, 48)
+    optimizer = build_optimizer(parsed, model)
+    losses = [float(train_step(model, optimizer, batch, parsed, OPTIMIZER["learning_rate"], True))
+              for _ in range(STEPS)]
+    assert losses == pytest.approx(oracle["losses"].tolist(), rel=1e-5)
+    trained = lora_state_dict(model)
+    for name, expected in part(oracle, "trained/").items():
+        assert relative_error(trained[name], expected) < 1e-3, name
+
+
+def test_gradients_add_up_over_micro_batches(oracle):
+    """Two halves of a batch with equally many loss positions, accumulated, make the whole batch's step."""
+    rows = [ROWS[0], ROWS[0], ROWS[1], ROWS[1]]
+    results = []
+    for batches, flags in (([rows], ()), ([[rows[0], rows[2]], [rows[1], rows[3]]], ("--grad_acc", "2"))):
+        parsed = arguments("--clip", "0.5", *flags)
+        model = model_of(oracle, parsed)
+        optimizer = build_optimizer(parsed, model)
+        for index, batch in enumerate(batches):
+            train_step(model, optimizer, make_batch(batch, 48), parsed, 0.01, index == len(batches) - 1)
+        results.append(lora_state_dict(model))
+    assert optimizer.step_count == 1
+    for name in results[0]:
+        assert relative_error(results[1][name], results[0][name]) < 1e-4, name
+
+
+def test_clipping_bounds_the_joint_norm(oracle):
+    parsed = arguments("--clip", "0.01", "--weight_decay", "0")
+    model = model_of(oracle, parsed)
+    optimizer = build_optimizer(parsed, model)
+    train_step(model, optimizer, make_batch(ROWS, 48), parsed, 0.0, True)
+    norm = np.sqrt(sum((device.to_numpy(moment).astype(np.float64) ** 2).sum() for moment in optimizer.first_moments))
+    assert norm / (1 - parsed.adam_beta1) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_only_lora_moves(oracle):
+    parsed = arguments("--lora_dropout", "0.5")
+    model = model_of(oracle, parsed)
+    train_step(model, build_optimizer(parsed, model), make_batch(ROWS, 48), parsed, 0.1, True)
+    for name, parameter in model.named_parameters():
+        moved = not np.array_equal(device.to_numpy(parameter), oracle[f"weights/{name}"])
+        assert moved == ("lora_" in name), name
+
+
+def test_dropout_acts_in_training_alone(oracle):
+    parsed, batch = arguments("--lora_dropout", "0.5"), make_batch(ROWS, 48)
+    model = model_of(oracle, parsed)
+    optimizer = build_optimizer(parsed, model)
+    training = [float(train_step(model, optimizer, batch, parsed, 0.0, True)) for _ in range(2)]
+    assert training[0] != training[1]
+    assert float(validation_step(model, batch)) == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
+
+
+def test_dropout_keeps_the_mean():
+    from lora import dropout
+
+    x = device.from_numpy(np.ones((400, 400), np.float32))
+    dropped = device.to_numpy(dropout(x, 0.25, True))
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert abs((dropped == 0).mean() - 0.25) < 0.01  # nine standard deviations of 160,000 draws
+
+
+@pytest.mark.parametrize("targets", [("q", "v"), ("k",), ("q", "k", "v", "o", "fc", "proj")])
+def test_merged_weights_equal_the_layers(oracle, targets):
+    settings = LoraSettings(rank=2, alpha=8, targets=targets)
+    generator = np.random.RandomState(0)
+    backbone = {name: array for name, array in part(oracle, "weights/").items() if "lora_" not in name}
+    lora = {name: (0.1 * generator.randn(*shape)).astype(np.float32)
+            for name, shape in lora_shapes(CARD, settings).items()}
+    model = GPT2LMModel(CARD, settings)
+    assert {name for name, _ in model.named_parameters()} == set(backbone) | set(lora)
+    model.load_arrays({**backbone, **lora})
+    merged = GPT2LMModel(CARD)
+    merged.load_arrays(merge_lora(backbone, lora, settings))
+    ids = device.from_numpy(make_batch(ROWS, 48).input_ids)
+    first, second = (device.to_numpy(each.transformer(ids)[0]) for each in (model, merged))
+    assert np.abs(first - second).max() < 1e-4
+
+
+def test_lora_starts_without_effect(oracle):
+    layer = MergedLinear(6, 12, r=2, lora_alpha=4, enable_lora=(True, False, True))
+    assert tuple(layer.lora_A.shape) == (4, 6) and tuple(layer.lora_B.shape) == (8, 2)
+    arrays = initial_lora(CARD, SETTINGS, 5)
+    assert all(not array.any() for name, array in arrays.items() if name.endswith("lora_B"))
+    assert all(0 < np.abs(array).max() <= CARD.width ** -0.5 for name, array in arrays.items() if name.endswith("lora_A"))
+
+
+SEARCHES = [
+    SearchSettings(beam=3, eval_len=8, length_penalty=0.8, eos_token_id=(96,)),
+    SearchSettings(beam=4, eval_len=8, length_penalty=0.8, no_repeat_ngram_size=2, eos_token_id=(96, 50)),
+    SearchSettings(beam=3, eval_len=8, repetition_penalty=1.5, min_length=5, eos_token_id=(96,)),
+    SearchSettings(beam=1, eval_len=5, eos_token_id=(96,)),
+]
+CONTEXTS = [[5, 17, 3, 96], [8, 96], [1, 2, 3, 4, 5, 6, 7, 96], [33]]
+
+
+@pytest.mark.parametrize("settings", SEARCHES)
+def test_beam_search_equals_the_plain_one(oracle, settings):
+    weights = part(oracle, "weights/")
+    backbone = {name: array for name, array in weights.items() if "lora_" not in name}
+    model = GPT2LMModel(CARD)
+    model.load_arrays(merge_lora(backbone, {name: weights[name] for name in weights if "lora_" in name}, SETTINGS))
+
+    def logits_of(ids):
+        hidden, _ = model.transformer(device.from_numpy(np.array([ids], np.int32)))
+        return device.to_numpy(model.logits(hidden.reshape(-1, CARD.width)))[-1]
+
+    decoder = Decoder(lambda *inputs: read_prompt(model, *inputs), lambda *inputs: advance(model, *inputs), top_tokens)
+    together, scores = search(decoder, CONTEXTS, settings)
+    for context, output, score in zip(CONTEXTS, together, scores):
+        expected, expected_score = plain_search(logits_of, context, settings)
+        assert output.tolist() == expected
+        assert score == pytest.approx(expected_score, rel=1e-4)
+        assert search(decoder, [context], settings)[0][0].tolist() == expected
