@@ -1,7 +1,8 @@
 """E2E, WebNLG and DART as published, turned into lines of ``{"context", "completion"}``.
 
     python src/format_converting_e2e.py    data/e2e/train.txt data/e2e/train_formatted.jsonl
-    python src/format_converting_webnlg.py data/webnlg_challenge_2017/dev.json data/webnlg_challenge_2017/valid_formatted.jsonl
+    python src/format_converting_webnlg.py data/webnlg_challenge_2017/dev.json \\
+        data/webnlg_challenge_2017/valid_formatted.jsonl
     python src/format_converting_dart.py   data/dart/dart-v1.1.1-full-dev.json data/dart/valid_formatted.jsonl
 """
 

@@ -63,8 +63,8 @@ RAW_FILES = {
         "train": RawFile("dart-v1.1.1-full-train.json", blob="66d6ce4a", variants={
             "dart-v1.1.1-full-train.partial.json": {
                 "dda4092bcb4082546f0b5afba4d73de57227dc1adab499a2c022a602ffc83a97":
-                    "PARTIAL: 54870 of the 62659 published texts (87.6 %); a model trained on it is not comparable with "
-                    "one trained on all",
+                    "PARTIAL: 54870 of the 62659 published texts (87.6 %); a model trained on it is not "
+                    "comparable with one trained on all",
             }}),
         "valid": RawFile("dart-v1.1.1-full-dev.json",
                          "5038f3543b6d59b94ac4e3f69d15a0b01d8578913f862142e7c560200dd6e434"),
@@ -113,13 +113,14 @@ def download(url):
     """
     with urllib.request.urlopen(url, timeout=30) as response:
         total = response.headers.get("Content-Length")
+        total = int(total) if total else None
         chunks = []
-        with tqdm(total=int(total) if total else None, desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True) as progress:
+        with tqdm(total=total, desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True) as progress:
             while chunk := response.read(1 << 16):
                 chunks.append(chunk)
                 progress.update(len(chunk))
     content = b"".join(chunks)
-    if total and len(content) != int(total):
+    if total is not None and len(content) != total:
         raise OSError(f"{len(content)} bytes came instead of {total}")
     return content
 

@@ -164,8 +164,8 @@ def parse_arguments(argv):
     parser.add_argument("--input_file", required=True, help="formatted file of the rows that were predicted")
     parser.add_argument("--output_ref_file", required=True, help="references: a file (e2e) or a folder (webnlg, dart)")
     parser.add_argument("--output_pred_file", required=True, help="predictions, one a line")
-    parser.add_argument("--reference_file", help="formatted file whose references are written instead of --input_file's "
-                                                 "(for predictions on a sample, scored against all references)")
+    parser.add_argument("--reference_file", help="formatted file whose references are written instead of those of "
+                                                 "--input_file (predictions on a sample, scored against all of them)")
     parser.add_argument("--ref_type", default="e2e", choices=("e2e", "webnlg", "dart"))
     parser.add_argument("--ref_num", type=int, default=6, help="reference files for webnlg and dart (default: 6)")
     parser.add_argument("--filter", default="all", choices=("all", "seen", "unseen"), help="WebNLG's categories")

@@ -18,7 +18,8 @@ VALUES = {
     "area": ("old town", "harbour", "market square", "station quarter"),
     "family friendly": ("yes", "no"),
     "near": ("Mill Bridge", "the Clock Tower", "Harper 's Books", "the Odeon Cinema", "Kingsway Hotel", "Salt Museum",
-             "the Botanic Garden", "Northgate Library", "Café Lumen", "The Ferryman", "Castle Green", "Orchard Theatre"),
+             "the Botanic Garden", "Northgate Library", "Café Lumen", "The Ferryman", "Castle Green",
+             "Orchard Theatre"),
 }
 
 _FOOD_NOUNS = {"Seafood": ("seafood", "fish and seafood"), "Vegetarian": ("vegetarian food", "vegetarian dishes")}
@@ -180,7 +181,8 @@ def opening(draw, mr, slots):
     """Returns the first sentence, which names the place, its type and the given slots (at least one)."""
     name = mr["name"]
     places = [slot for slot in slots if slot in _PLACE_SLOTS]
-    forms = ["is", "there is", "predicates", "looking"] + ["apposition"] * (len(slots) > 1) + ["front"] * 3 * bool(places)
+    forms = ["is", "there is", "predicates", "looking"]
+    forms += ["apposition"] * (len(slots) > 1) + ["front"] * 3 * bool(places)
     form = pick(draw, forms)
     if form == "is":
         return f"{name} is {noun_phrase(draw, mr, slots)} ."

@@ -42,7 +42,7 @@ def allocate(sizes, ratio):
     """
     taken = {stratum: math.floor(ratio * size) for stratum, size in sizes.items()}
     left = math.floor(ratio * sum(sizes.values())) - sum(taken.values())
-    by_remainder = sorted(sizes, key=lambda stratum: (taken[stratum] - ratio * sizes[stratum], -sizes[stratum], stratum))
+    by_remainder = sorted(sizes, key=lambda name: (taken[name] - ratio * sizes[name], -sizes[name], name))
     for stratum in by_remainder[:left]:
         taken[stratum] += 1
     return taken

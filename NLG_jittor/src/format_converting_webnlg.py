@@ -1,6 +1,7 @@
 """WebNLG as published, to one JSON object a line.
 
-    python src/format_converting_webnlg.py data/webnlg_challenge_2017/train.json data/webnlg_challenge_2017/train_formatted.jsonl
+    python src/format_converting_webnlg.py data/webnlg_challenge_2017/train.json \\
+        data/webnlg_challenge_2017/train_formatted.jsonl
 """
 
 from common.converting import main_webnlg as main

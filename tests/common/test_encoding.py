@@ -12,7 +12,7 @@ from common.encoding import ROWS_AT_ONCE, encode_rows, main
 from common.errors import UserError
 from common.files import read_json_lines
 from common.tokenizer import load_tokenizer
-from tests.common.plain_bpe import PlainBPE
+from plain_bpe import PlainBPE
 
 
 @pytest.fixture(scope="module")

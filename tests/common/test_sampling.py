@@ -151,7 +151,7 @@ def test_runs_inside_the_scripts_folder(small, project_root):
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The three real data sets, converted; each encoded file only numbers the rows."""
-    from tests.conftest import shared_folder
+    from conftest import shared_folder
 
     shared = shared_folder("data")
     folder = tmp_path_factory.mktemp("real")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.tokenizer import BLANK_LINE, END_OF_TEXT, END_OF_TEXT_TOKEN, VOCABULARY_SIZE, load_tokenizer
-from tests.common.plain_bpe import PlainBPE
+from plain_bpe import PlainBPE
 
 TEXTS = ["", " ", "Hello world", " it's  we'll\tI'D", "\n\n\n", "name : Café Brazil | price : £ 20 - 25",
          "naïve 東京 😀 e\u0301", "a\u2028b\x85c\r\n", "<|endoftext|>", "1234567 3.14", "\x00\x7f\xa0\u3000x"]
