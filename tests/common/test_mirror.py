@@ -1,0 +1,79 @@
+"""The two trees are one program in two languages: same files, same names, same signatures, same order."""
+
+import ast
+import filecmp
+
+import pytest
+
+# What may differ, and why.
+ONLY_IN_JITTOR = {
+    "jittor_environment.py": "Jittor reads its settings from the environment while it is imported; torch needs nothing",
+}
+EXTRA_NAMES = {
+    ("jittor", "gpt2_beam.py", "log_softmax"): "torch.log_softmax; Jittor's loses digits over a whole vocabulary",
+}
+RENAMED = {"execute": "forward"}  # what a Module's call runs
+
+
+def outline(path):
+    """Returns the public names of a file in order: classes with their methods, functions, with parameter names."""
+    def entries(body, prefix=""):
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                yield prefix + node.name, None
+                yield from entries(node.body, f"{prefix}{node.name}.")
+            elif isinstance(node, ast.FunctionDef):
+                yield prefix + RENAMED.get(node.name, node.name), ast.unparse(node.args)
+            elif isinstance(node, ast.Assign) and not prefix:
+                yield from ((target.id, "=") for target in node.targets
+                            if isinstance(target, ast.Name) and not target.id.startswith("_"))
+    return list(entries(ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+@pytest.fixture(scope="module")
+def trees(project_root):
+    return {name: project_root / f"NLG_{name}" / "src" for name in ("pytorch", "jittor")}
+
+
+def test_same_files(trees):
+    files = {name: {path.name for path in folder.glob("*.py")} for name, folder in trees.items()}
+    assert files["jittor"] - set(ONLY_IN_JITTOR) == files["pytorch"]
+
+
+def test_same_names_and_signatures(trees):
+    for path in sorted(trees["pytorch"].glob("*.py")):
+        jittor = [entry for entry in outline(trees["jittor"] / path.name)
+                  if ("jittor", path.name, entry[0]) not in EXTRA_NAMES]
+        assert outline(path) == jittor, path.name
+
+
+def test_exceptions_are_needed(trees):
+    for tree, file, name in EXTRA_NAMES:
+        assert name in [entry[0] for entry in outline(trees[tree] / file)]
+
+
+def test_entry_points_without_a_framework_are_the_same_bytes(trees):
+    for path in trees["pytorch"].glob("*.py"):
+        if "torch" not in path.read_text(encoding="utf-8"):
+            assert filecmp.cmp(path, trees["jittor"] / path.name, shallow=False), path.name
+
+
+def test_links_lead_to_the_one_home(project_root):
+    for name in ("pytorch", "jittor"):
+        for link in ("data", "vocab", "eval", "pretrained_checkpoints"):
+            assert (project_root / f"NLG_{name}" / link).resolve() == project_root / link
+        assert (project_root / f"NLG_{name}" / "src" / "common").resolve() == project_root / "common"
+
+
+def test_common_imports_no_framework(project_root):
+    for path in (project_root / "common").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            assert not {name.split(".")[0] for name in names} & {"torch", "jittor", "transformers"}, path
+
+
+def test_files_stay_readable_in_one_sitting(project_root):
+    for folder in ("common", "NLG_pytorch/src", "NLG_jittor/src", "scripts", "eval"):
+        for path in (project_root / folder).rglob("*.py"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
