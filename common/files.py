@@ -76,12 +76,21 @@ def read_json_lines(path, keys=()):
 
 @contextlib.contextmanager
 def atomic_write(path, mode="w"):
-    """Opens a new file that takes the name ``path`` only when the block ends without an error."""
+    """Opens a new file that takes the name ``path`` only when the block ends without an error.
+
+    Raises:
+        UserError: ``path`` is a folder, or its folder cannot be written.
+    """
     path = os.fspath(path)
     folder = os.path.dirname(path) or "."
-    os.makedirs(folder, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a folder, expected the name of a file to write")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, mode, **text) as file:
             yield file

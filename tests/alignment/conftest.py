@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMEWORKS = ("pytorch", "jittor")
-
 
 def python_of(framework):
     return os.environ.get(f"PYTHON_{framework.upper()}") or str(ROOT / f".venv_{framework}" / "bin" / "python")

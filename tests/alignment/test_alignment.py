@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import FRAMEWORKS
 
 from common.files import read_json_lines
 from common.model_cards import MODEL_CARDS
 from common.weight_files import read_arrays
 
+FRAMEWORKS = ("pytorch", "jittor")
 STEPS = 100
 
 LOGITS = """
