@@ -4,29 +4,69 @@
     import jittor as jt
 
 Jittor reads what it should do from environment variables while it is imported, compiles its core then, and changes the
-process as it goes. This module decides those variables, keeps the compiled files inside the project
-(``.cache/jittor/``, or ``$JITTOR_HOME`` where the user set it), and puts back what the import changed.
+process as it goes. This module decides those variables, keeps the compiled files inside the project (under
+``.cache/jittor/``, or where the user's JITTOR_HOME says), and puts back what the import changed.
 """
 
+import atexit
 import contextlib
 import ctypes
 import glob
 import hashlib
 import os
 import platform
+import resource
+import shlex
 import shutil
 import signal
 import site
 import ssl
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import warnings
+from importlib import metadata
 
+from tqdm import tqdm
+
+import jittor_cuda
 from common.errors import UserError
 
 PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # where Jittor looks before it downloads
+
+# Jittor compiles kernels with -Ofast, under which `x != x` is false for NaN and every loaded kernel makes the processor
+# flush subnormal numbers to zero, numpy's too. These flags let sums be reordered all the same; __FAST_MATH__ is what
+# glibc's headers ask for before they offer vectorised exp and tanh, without which GELU is 50 times slower.
+KERNEL_FLAGS = ("-O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -freciprocal-math "
+                "-D__FAST_MATH__")
+# Jittor's --use_fast_math computes tanh to 11 bits
+CUDA_FAST_MATH = False
+
+# What every kernel includes; compiled once ahead, it makes compiling a kernel three times as fast.
+KERNEL_HEADER = """#define JIT 1
+#define JIT_cpu 1
+#include <cmath>
+#include "misc/cpu_math.h"
+#include "var.h"
+#include "ops/op_register.h"
+#include <assert.h>
+#include "fused_op.h"
+"""
+
+
+class Progress:
+    """Progress bar in place of Jittor's own, which log_silent silences; shown when compiling takes longer than 2 s."""
+
+    def __init__(self, message, total):
+        interval = 0.1 if sys.stderr.isatty() else 10
+        self.bar = tqdm(total=total, desc=message, unit="file", delay=2, mininterval=interval, file=sys.stderr)
+
+    def update(self, index):
+        self.bar.update(index + 1 - self.bar.n)
+        if self.bar.n == self.bar.total:
+            self.bar.close()
 
 
 def check_numpy():
@@ -53,21 +93,24 @@ def check_compiler():
         raise UserError(f"found Python {version}; Jittor 1.3.11 needs 3.9 to 3.12")
     compiler = os.environ.get("cc_path") or "g++"
     if not shutil.which(compiler):
-        raise UserError(f"no C++ compiler `{compiler}` found; Jittor compiles its kernels: `apt-get install g++`")
+        raise UserError(f"found no C++ compiler `{compiler}`; Jittor compiles its kernels: `apt-get install g++`")
     header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
     if not os.path.isfile(header):
-        raise UserError(f"no {header}; Jittor compiles against Python's headers: `apt-get install python{version}-dev`")
+        raise UserError(f"found no {header}; Jittor needs Python's headers: `apt-get install python{version}-dev`")
 
 
-def processor():
-    """Returns the processor's name and instruction sets: kernels are compiled with ``-march=native``."""
-    found = {}
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "flags", "Features", "CPU part"):
-                found.setdefault(key.strip(), value.strip())
-    return repr(sorted(found.items())) if found else platform.processor() + platform.machine()
+def installed_jittor():
+    """Returns (version, folder of the packages jittor and jittor_utils) without importing them.
+
+    Raises:
+        UserError: Jittor is not installed.
+    """
+    try:
+        package = metadata.distribution("jittor")
+    except metadata.PackageNotFoundError:
+        raise UserError(f"found no Jittor for {sys.executable}; run `bash scripts/setup.sh jittor` and use "
+                        ".venv_jittor/bin/python") from None
+    return package.version, os.path.abspath(package.locate_file(""))
 
 
 def jittor_home():
@@ -75,14 +118,26 @@ def jittor_home():
     return os.path.abspath(os.environ.get("JITTOR_HOME") or PROJECT_ROOT)
 
 
-def cache_name(nvcc_path):
+def processor():
+    """Returns the processor's name and instruction sets as one string: kernels are compiled for this machine's."""
+    found = {}
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "flags", "Features", "CPU part"):
+                found.setdefault(key.strip(), value.strip())
+    return repr(sorted(found.items())) or platform.processor()
+
+
+def cache_name(nvcc):
     """Returns the name of the folder for compiled files, which tells apart what must not be shared.
 
-    Jittor's own folders tell apart its version, the compiler's, Python's, CUDA's and the processor's model. Missing are
-    the instruction sets, flags, and paths that are written into compiled files.
+    Jittor's own folders tell apart its version, the compiler's, Python's, CUDA's and the processor's model, not the
+    instruction sets, the flags, and the paths that are written into compiled files.
     """
-    parts = [processor(), PROJECT_ROOT, sys.prefix, nvcc_path, KERNEL_FLAGS, os.environ.get("cc_flags", "")]
-    return "project-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+    parts = [processor(), PROJECT_ROOT, sys.prefix, nvcc, KERNEL_FLAGS, KERNEL_HEADER, str(CUDA_FAST_MATH),
+             *(os.environ.get(name, "") for name in ("cc_flags", "nvcc_flags", "kernel_flags"))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
 
 def find_onednn():
@@ -123,53 +178,138 @@ def link_onednn(home):
     return True
 
 
-def environment(home, nvcc_path, has_onednn):
-    """Returns the variables that Jittor shall see while it is imported."""
-    fixed = {
+def import_variables(home, nvcc, has_onednn):
+    """Returns the variables that Jittor shall see while it is imported; None stands for none."""
+    return {
         "HOME": home,  # Jittor keeps a config.json there that would redirect the user's other programs
         "JITTOR_HOME": home,
-        "cache_name": "default",  # else the name of the git branch
-        "nvcc_path": nvcc_path,
+        "cache_name": cache_name(nvcc),
+        "nvcc_path": nvcc,
+        "use_mkl": os.environ.get("use_mkl", "1") if has_onednn else "0",
         "FIX_TORCH_ERROR": "0",  # else Jittor imports torch
-        "use_cutt": "0",  # these three are downloads
+        "use_cutt": "0",  # this one and the next two would be downloads
         "use_cutlass": "0",
         "use_nccl": "0",
         "use_mpi": "0",
-        "conv_opt": "1",  # leaves cuDNN out: Jittor wants version 8's libraries
+        "OMPI_COMM_WORLD_SIZE": None,
+        "conv_opt": "1",  # leaves cuDNN out, of which Jittor wants version 8
         "gdb_path": "",
+        "log_silent": os.environ.get("log_silent", "1"),
     }
-    chosen = {"log_silent": "1", "use_mkl": "1" if has_onednn else "0"}
-    return fixed | {name: os.environ.get(name, value) for name, value in chosen.items()}
 
 
 @contextlib.contextmanager
 def undo_side_effects(variables):
-    """Sets the variables for the block's duration; puts back these and what importing Jittor changes for the process.
+    """Sets variables for the block; then puts back these and what importing Jittor changes for the whole process.
 
-    That is: the environment, urllib's checking of TLS certificates, Python's recursion limit, and handlers of signals
-    (Jittor's end the process at once on Ctrl-C, and whenever any child is killed). The stack's size limit stays
-    raised, for Jittor walks its graphs recursively.
+    That is: the environment, urllib's checking of TLS certificates, Python's recursion limit, and the handlers of
+    signals (Jittor's end the process at once on Ctrl-C, and whenever any child is killed). The limit of the stack
+    stays raised, for Jittor walks its graphs recursively.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     handlers = {}
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        handlers[number] = ctypes.create_string_buffer(512)  # more than any platform's struct sigaction
-        if libc.sigaction(int(number), None, handlers[number]) != 0:
-            del handlers[number]
-    environment_before = dict(os.environ)
+    for number in map(int, signal.valid_signals()):
+        handler = ctypes.create_string_buffer(512)  # larger than any struct sigaction
+        if libc.sigaction(number, None, handler) == 0:
+            handlers[number] = handler
+    before = dict(os.environ)
     https_context = ssl._create_default_https_context
     recursion_limit = sys.getrecursionlimit()
-    os.environ.update(variables)
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     try:
         yield
     finally:
         for number, handler in handlers.items():
-            libc.sigaction(int(number), handler, None)
-        for name in set(os.environ) - set(environment_before):
+            libc.sigaction(number, handler, None)
+        for name in set(os.environ) - set(before):
             del os.environ[name]
-        os.environ.update(environment_before)
+        os.environ.update(before)
         ssl._create_default_https_context = https_context
         sys.setrecursionlimit(recursion_limit)
+
+
+def import_quietly(home, variables):
+    """Imports Jittor under the given variables; says so when it must compile its core first."""
+    pattern = os.path.join(glob.escape(home), ".cache", "jittor", "jt*", *["*"] * 5, variables["cache_name"])
+    if not any(glob.glob(os.path.join(pattern, *folders, "jittor_core*.so")) for folders in ([], ["cu*"])):
+        print(f"Jittor compiles its core for this machine, once, which takes minutes (kept in {home}/.cache/jittor)",
+              file=sys.stderr, flush=True)
+    with undo_side_effects(variables):
+        import jittor_utils
+
+        jittor_utils.DelayProgress = Progress
+        # Jittor asks python3-config, which virtual environments lack
+        jittor_utils._py3_include_path = f'-I"{sysconfig.get_paths()["include"]}"'
+        jittor_utils._py3_extension_suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        cupy = sys.modules.get("cupy")
+        sys.modules["cupy"] = None  # where it is installed, Jittor would import it
+        try:
+            import jittor
+        except SystemExit:
+            raise UserError("Jittor has replaced an outdated file in its cache; run the command again") from None
+        finally:
+            del sys.modules["cupy"]
+            if cupy is not None:
+                sys.modules["cupy"] = cupy
+        if jittor_utils.pool_size:
+            # Jittor's compiling processes would outlive a killed program, and hold its pipes open
+            jittor_utils.pool_cleanup()
+            jittor_utils.pool_size = 0
+            atexit.unregister(jittor_utils.pool_cleanup)
+    return jittor
+
+
+def write_whole(path, text, mode):
+    """Writes a file so that another process sees all of it or nothing, unless it holds the text already."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+        if file.read() == text:
+            return
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, mode)
+    os.replace(temporary, path)
+
+
+def compile_kernel_header(folder, compiler, flags):
+    """Precompiles KERNEL_HEADER in a folder with the flags of kernels; returns the path to include."""
+    header = os.path.join(folder, "kernel_header.h")
+    if os.path.isfile(header + ".gch"):
+        return header
+    write_whole(header, KERNEL_HEADER, 0o644)
+    words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
+    temporary = f"{header}.{os.getpid()}"
+    compiled = subprocess.run([compiler, *words, "-x", "c++-header", header, "-o", temporary], capture_output=True)
+    if compiled.returncode == 0:  # else kernels include the header as text
+        os.replace(temporary, header + ".gch")
+    return header
+
+
+def set_kernel_compiler(jittor):
+    """Makes Jittor compile kernels with this module's flags and precompiled header, and without its asm_tuner.
+
+    Jittor starts a Python for each kernel, which imports jittor_utils in the user's environment (reading and writing
+    the configuration in the home folder) and rewrites the compiler's output for an option that nothing here uses.
+    """
+    flags = jittor.flags
+    flags.cc_flags = flags.cc_flags.replace("-Ofast", KERNEL_FLAGS)
+    if not CUDA_FAST_MATH:
+        flags.nvcc_flags = flags.nvcc_flags.replace("--use_fast_math", "")
+    header = compile_kernel_header(flags.cache_path, flags.cc_path, flags.cc_flags)
+    script = os.path.join(flags.cache_path, "python_for_kernels")
+    write_whole(script, f"""#!/bin/sh
+case "$1" in
+*/asm_tuner.py)
+    compiler=${{2#--cc_path=}}
+    shift 2
+    exec "$compiler" "$@" -include {shlex.quote(header)} ;;
+esac
+exec {shlex.quote(sys.executable)} "$@"
+""", 0o755)
+    flags.python_path = script
 
 
 def load():
@@ -182,21 +322,39 @@ def load():
         return sys.modules["jittor"]
     check_numpy()
     check_compiler()
-    from importlib.metadata import version
-
-    home = cache_folder(version("jittor"), None)
-    os.makedirs(home, exist_ok=True)
+    version, installed = installed_jittor()
+    home = jittor_home()
+    for path in (installed, home, sys.executable):
+        if set(path) & set(" \t\"'"):
+            raise UserError(f"found a space or a quote in {path!r}; Jittor cannot compile there: move the project, "
+                            "or the folder that JITTOR_HOME names")
+    nvcc, problem = jittor_cuda.find_nvcc() if jittor_cuda.device_count() else ("", None)
+    if problem:
+        warnings.warn(f"there is a GPU, but Jittor will use the CPU: found {problem}; install NVIDIA's CUDA toolkit "
+                      "12 or 13, or name its compiler: nvcc_path=/usr/local/cuda/bin/nvcc", stacklevel=2)
     has_onednn = link_onednn(home)
     if not has_onednn:
-        warnings.warn("oneDNN is not installed: Jittor's matrix products on the CPU will be about 15 times slower. "
+        warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
                       "`pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1`", stacklevel=2)
-    with undo_side_effects(environment(home, "", has_onednn)):
-        import jittor_utils
-
-        jittor_utils._py3_include_path = f'-I"{sysconfig.get_paths()["include"]}"'
-        jittor_utils._py3_extension_suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        import jittor
+    packages = installed
+    if nvcc and jittor_cuda.nvcc_version(nvcc) >= (13, 0):
+        packages = jittor_cuda.patched_copy(installed, version, os.path.join(home, ".cache", "jittor"))
+    sys.path.insert(0, packages)
+    try:
+        jittor = import_quietly(home, import_variables(home, nvcc, has_onednn))
+    finally:
+        sys.path.remove(packages)
+    set_kernel_compiler(jittor)
     return jittor
 
 
-load()
+def cuda_is_usable():
+    """Returns whether ``jt.flags.use_cuda = 1`` will work."""
+    return bool(load().has_cuda)
+
+
+try:
+    load()
+except UserError as missing:
+    print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
+    sys.exit(2)
