@@ -1,9 +1,9 @@
 """Where the program runs: the device, its seeds and precision, and the border between numpy and Jittor."""
 
+import ctypes
 import os
 import resource
 
-import jittor_environment
 import jittor as jt
 import numpy as np
 
@@ -25,8 +25,8 @@ def set_up(device, random_seed):
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process")
     if device == "cuda" and not jt.has_cuda:
-        raise UserError("--device cuda: Jittor found no usable GPU; " + jittor_environment.why_no_cuda()
-                        + "; or use --device cpu")
+        raise UserError("--device cuda: Jittor sees no GPU with a CUDA toolkit beside it; check nvidia-smi and nvcc "
+                        "--version, or use --device cpu")
     jt.flags.use_cuda = int(device == "cuda" or (device == "auto" and bool(jt.has_cuda)))
     seed(random_seed)
 
@@ -57,9 +57,17 @@ def synchronise():
     jt.sync_all(True)
 
 
+def gpu_name():
+    """Returns what the driver calls the first GPU; Jittor does not say."""
+    driver, handle, name = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.create_string_buffer(100)
+    driver.cuDeviceGet(ctypes.byref(handle), 0)
+    driver.cuDeviceGetName(name, len(name), handle)
+    return name.value.decode()
+
+
 def describe():
     """Returns ``{framework, version, device, precision}`` for logs and tables."""
-    name = jittor_environment.gpu_name() if jt.flags.use_cuda else f"CPU, {os.cpu_count()} threads"
+    name = gpu_name() if jt.flags.use_cuda else f"CPU, {os.cpu_count()} threads"
     return {"framework": FRAMEWORK, "version": jt.__version__, "device": name, "precision": "fp32"}
 
 

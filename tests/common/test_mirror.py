@@ -10,6 +10,7 @@ ONLY_IN_JITTOR = {
     "jittor_environment.py": "Jittor reads its settings from the environment while it is imported; torch needs nothing",
 }
 EXTRA_NAMES = {
+    ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
     ("jittor", "gpt2_beam.py", "log_softmax"): "torch.log_softmax; Jittor's loses digits over a whole vocabulary",
 }
 RENAMED = {"execute": "forward"}  # what a Module's call runs

@@ -1,0 +1,80 @@
+"""The driver from data to the table, on the demo data, short."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from common.files import read_json
+
+# Short training and search; the demo's own length is for users.
+SHORT = ["--max_step", "12", "--log_interval", "4", "--warmup_step", "2", "--beam", "2", "--eval_len", "24"]
+
+
+def run_driver(root, work, *words, status=0):
+    result = subprocess.run(["bash", "scripts/run_e2e.sh", "--work_dir", str(work), "--device", "cpu", *words], cwd=root,
+                            capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL,
+                            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert result.returncode == status, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(project_root, tmp_path_factory):
+    work = tmp_path_factory.mktemp("run")
+    return work, run_driver(project_root, work, *SHORT)
+
+
+def test_it_ends_in_a_table_of_both_frameworks(finished):
+    work, result = finished
+    table = (work / "table.md").read_text(encoding="utf-8")
+    assert table in result.stdout
+    assert "| PyTorch | Jittor | difference |" in table
+    for metric in ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr"):
+        assert f"| {metric} (all references) |" in table
+    assert (work / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_both_frameworks_agree(finished):
+    numbers = {name: result["numbers"] for name, result in read_json(finished[0] / "results.json")["frameworks"].items()}
+    losses = [numbers[name]["validation loss"] for name in ("pytorch", "jittor")]
+    # Dropout draws its own numbers in each framework; twelve short steps leave little of that.
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_a_second_run_skips_what_is_done(finished, project_root):
+    work, _ = finished
+    again = run_driver(project_root, work, *SHORT)
+    assert again.stdout.count("done before") == 9  # the data, and four stages of each framework
+    assert (work / "table.md").read_text(encoding="utf-8") in again.stdout
+
+
+def test_a_changed_flag_reruns_what_depends_on_it(finished, project_root):
+    work, _ = finished
+    before = read_json(work / "pytorch" / "stamps" / "train.json")
+    changed = run_driver(project_root, work, *SHORT, "--framework", "pytorch", "--length_penalty", "0.5", "--stages", "train,beam")
+    assert "[train] done before" in changed.stdout and "[beam] done before" not in changed.stdout
+    assert read_json(work / "pytorch" / "stamps" / "train.json") == before
+
+
+def test_a_broken_output_is_made_again(finished, project_root):
+    work, _ = finished
+    predictions = work / "pytorch" / "all_references" / "predictions.txt"
+    whole = predictions.read_text(encoding="utf-8")
+    predictions.write_text("broken\n")
+    run_driver(project_root, work, *SHORT, "--framework", "pytorch", "--stages", "beam,decode")
+    assert predictions.read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize("words, sentence", [
+    (["--stages", "cook"], "'cook' is none of"), (["--learning_rate", "3"], "no such flag: --learning_rate"),
+    (["--preset", "toy"], "invalid choice: 'toy'")])
+def test_wrong_words_are_refused(words, sentence, project_root, tmp_path):
+    result = run_driver(project_root, tmp_path, *words, status=2)
+    assert sentence in result.stderr and "Traceback" not in result.stderr
+
+
+def test_stamps_are_readable(finished):
+    stamp = json.loads((finished[0] / "jittor" / "stamps" / "beam.json").read_text(encoding="utf-8"))
+    assert stamp["seconds"] > 0 and stamp["words"][1] == "src/gpt2_beam.py"
