@@ -1,4 +1,4 @@
-"""CUDA for Jittor: whether this machine's can be used, and a copy of Jittor's sources that CUDA 13 compiles."""
+"""CUDA for Jittor: whether this machine's can be used, and a copy of Jittor's sources that CUDA 12 and 13 compile."""
 
 import ctypes
 import hashlib
@@ -58,32 +58,32 @@ def find_nvcc():
     return "", problems[-1]
 
 
-def nvcc_version(nvcc):
-    """Returns (major, minor) of an nvcc."""
-    output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(map(int, re.search(r"release (\d+)\.(\d+)", output).groups()))
-
-
 def device_attribute(name, device):
     """Returns a C++ expression for what CUDA 13 removed from cudaDeviceProp."""
     return f"([&] {{ int value = 0; cudaDeviceGetAttribute(&value, {name}, {device}); return value; }}())"
 
 
 # Each entry: a file of Jittor 1.3.11 and what to replace in it. No replacement contains its own pattern, so that
-# patching twice equals patching once.
-CUDA_13_PATCHES = (
+# patching twice equals patching once. The results compile with CUDA 12 and 13.
+CUDA_PATCHES = (
+    # gone from cudaDeviceProp in CUDA 13
     ("extern/cuda/inc/helper_cuda.h", (
         ("deviceProp.computeMode == cuda", device_attribute("cudaDevAttrComputeMode", "devID") + " == cuda"),
         ("deviceProp.computeMode != cuda", device_attribute("cudaDevAttrComputeMode", "current_device") + " != cuda"),
         ("deviceProp.clockRate", device_attribute("cudaDevAttrClockRate", "current_device")),
     )),
-    # CUB 3 needs C++17, and without this newer GPUs than sm_90 get code that they cannot run
+    # CUB 3 needs C++17; and newer GPUs than sm_90 would get code that they cannot run
     ("compiler.py", (
         ('nvcc_flags.replace("-std=c++17", "-std=c++14 -Xcompiler -std:c++14")',
          'nvcc_flags.replace("-std=c++14", "-std=c++17")'),
         ("max_arch = 90\n", "max_arch = 121\n"),
     )),
-    ("other/code_softmax.py", (("cub::Max()", "::cuda::maximum<>()"),)),
+    # gone from CUB 3
+    ("other/code_softmax.py", (
+        ("auto tmp = BlockReduce(temp_storage).Reduce(v1, cub::Max());",
+         "struct Maximum {{ __device__ float operator()(float a, float b) const {{ return ::max(a, b); }} }};\n"
+         "    auto tmp = BlockReduce(temp_storage).Reduce(v1, Maximum());"),
+    )),
     ("extern/cuda/cub/ops/cub_where_op.cc", (
         ("cub::CountingInputIterator<To> counting_itr(0);", "thrust::counting_iterator<To> counting_itr(0);"),
         ("cub::TransformInputIterator<bool, NonZeroOp<Ti>, Ti*> itr(",
@@ -91,22 +91,29 @@ CUDA_13_PATCHES = (
         ("#include <thrust/transform.h>",
          "#include <thrust/iterator/counting_iterator.h>\n#include <thrust/iterator/transform_iterator.h>"),
     )),
+    # NPP is a library of its own, and only these limits are taken from it
+    ("src/misc/cuda_limits.h", (
+        ("#include <npp.h>\n", "#include <climits>\n" + "".join(
+            f"#define NPP_{name} {value}\n" for name, value in (
+                ("MIN_32U", "0U"), ("MAX_32U", "UINT_MAX"), ("MIN_32S", "INT_MIN"), ("MAX_32S", "INT_MAX"),
+                ("MIN_64U", "0ULL"), ("MAX_64U", "ULLONG_MAX"), ("MIN_64S", "LLONG_MIN"), ("MAX_64S", "LLONG_MAX")))),
+    )),
 )
 
 
 def patch(package):
-    """Changes the sources of the Jittor package in the folder ``package`` for CUDA 13; twice equals once.
+    """Changes the sources of the Jittor package in the folder ``package`` for CUDA 12 and 13; twice equals once.
 
     Raises:
         UserError: a file holds neither the old text nor the new one: it is another version of Jittor.
     """
-    for name, replacements in CUDA_13_PATCHES:
+    for name, replacements in CUDA_PATCHES:
         path = os.path.join(package, name)
         with open(path, encoding="utf-8") as file:
             text = file.read()
         for old, new in replacements:
             if old not in text and new not in text:
-                raise UserError(f"{path}: found no {old.strip()!r}: the patches for CUDA 13 are for Jittor 1.3.11; "
+                raise UserError(f"{path}: found no {old.strip()!r}: the patches for CUDA are for Jittor 1.3.11; "
                                 "run `bash scripts/setup.sh jittor`, or `pip install jittor==1.3.11.0`")
             text = text.replace(old, new)
         with open(path, "w", encoding="utf-8") as file:
@@ -114,7 +121,7 @@ def patch(package):
 
 
 def patched_copy(installed, version, folder):
-    """Returns a folder under ``folder`` with a copy of Jittor whose sources CUDA 13 compiles, made when missing.
+    """Returns a folder under ``folder`` with a copy of Jittor whose sources CUDA 12 and 13 compile, made when missing.
 
     Args:
         installed: the folder that holds the packages ``jittor`` and ``jittor_utils``; it stays as it is.
@@ -122,7 +129,7 @@ def patched_copy(installed, version, folder):
         folder: where the copy goes; it takes its name only when it is complete.
     """
     key = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:8]
-    copy = os.path.join(folder, f"jittor-{version}-cuda13-{key}")
+    copy = os.path.join(folder, f"jittor-{version}-cuda-{key}")
     if os.path.isdir(copy):
         return copy
     os.makedirs(folder, exist_ok=True)

@@ -310,6 +310,7 @@ esac
 exec {shlex.quote(sys.executable)} "$@"
 """, 0o755)
     flags.python_path = script
+    flags.log_silent = int(os.environ.get("log_silent", "0"))
 
 
 def load():
@@ -337,7 +338,7 @@ def load():
         warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
                       "`pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1`", stacklevel=2)
     packages = installed
-    if nvcc and jittor_cuda.nvcc_version(nvcc) >= (13, 0):
+    if nvcc:
         packages = jittor_cuda.patched_copy(installed, version, os.path.join(home, ".cache", "jittor"))
     sys.path.insert(0, packages)
     try:
