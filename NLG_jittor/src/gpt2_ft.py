@@ -47,6 +47,8 @@ def train_step(model, optimizer, batch, arguments, learning_rate, is_update):
         if arguments.clip > 0:
             optimizer.clip(arguments.clip)
         optimizer.step(learning_rate)
+    else:
+        jt.sync(optimizer.gradients)  # else the graphs of all micro-batches stay alive until the step
     return loss.detach()
 
 

@@ -35,20 +35,15 @@ class MergedLinear(nn.Module):
             self.lora_B = jt.zeros((enabled * (out_features // len(enable_lora)), r))
 
     def spread_lora_B(self):
-        """Returns ``lora_B`` as one ``(enabled * r, out_features)`` matrix, zero where a projection has no update."""
-        r, projections = self.r, len(self.enable_lora)
-        if self.enable_lora == (True,):
-            return self.lora_B.transpose(0, 1)
-        blocks = self.lora_B.reshape(sum(self.enable_lora), -1, r)
-        rows, enabled = [], 0
-        for projection, has_update in enumerate(self.enable_lora):
-            if has_update:
-                block = blocks[enabled].transpose(0, 1)
-                before = [jt.zeros_like(block)] * projection
-                after = [jt.zeros_like(block)] * (projections - projection - 1)
-                rows.append(jt.concat(before + [block] + after, dim=1))
-                enabled += 1
-        return jt.concat(rows, dim=0)
+        """Returns ``lora_B`` as one ``(out_features, enabled * r)`` matrix, zero where a projection has no update."""
+        r, enabled = self.r, sum(self.enable_lora)
+        out_features = self.bias.shape[0]
+        width = out_features // len(self.enable_lora)
+        # Element (i0, i1) belongs to projection i0 / width and to the update of the enabled projection i1 / r.
+        columns = [column for column, has_update in enumerate(self.enable_lora) if has_update]
+        inside = " || ".join(f"(i0/{width}=={column} && i1/{r}=={row})" for row, column in enumerate(columns))
+        return self.lora_B.reindex([out_features, enabled * r], [f"i1/{r}*{width}+i0%{width}", f"i1%{r}"],
+                                   overflow_conditions=[f"!({inside})"])
 
     def execute(self, x):
         """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, float32."""
@@ -57,7 +52,7 @@ class MergedLinear(nn.Module):
         result = jt.matmul(flat, self.weight) + self.bias
         if self.r > 0:
             update = nn.matmul_transpose(dropout(flat, self.lora_dropout, self.is_training()), self.lora_A)
-            result = result + jt.matmul(update, self.spread_lora_B() * self.scaling)
+            result = result + nn.matmul_transpose(update, self.spread_lora_B() * self.scaling)
         return result.reshape(batch, length, -1)
 
 

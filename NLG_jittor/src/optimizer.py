@@ -24,25 +24,25 @@ class AdamW:
                        else weight_decay for name, _ in named_parameters]
         self.first_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
         self.second_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
-        self.gradients = [jt.zeros_like(parameter) for parameter in self.parameters]
+        self.gradients = None
         self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
         self.step_count = 0
 
     def accumulate(self, loss):
         """Adds the gradients of ``loss``, a scalar, to those since the last step."""
-        for total, gradient in zip(self.gradients, jt.grad(loss, self.parameters)):
-            total.update(total + gradient)
-        jt.sync(self.gradients)
+        gradients = jt.grad(loss, self.parameters)
+        if self.gradients is not None:
+            gradients = [total + gradient for total, gradient in zip(self.gradients, gradients)]
+        self.gradients = gradients
 
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
         norm = jt.sqrt(sum((gradient.float64() ** 2).sum() for gradient in self.gradients))
         scale = jt.minimum(max_norm / (norm + 1e-6), 1.0).float32()
-        for gradient in self.gradients:
-            gradient.update(gradient * scale)
+        self.gradients = [gradient * scale for gradient in self.gradients]
 
     def step(self, learning_rate):
-        """Updates the parameters with the accumulated gradients, which then are zero again."""
+        """Updates the parameters with the accumulated gradients, which then are gone."""
         self.step_count += 1
         step_size = learning_rate
         if self.correct_bias:
@@ -53,5 +53,5 @@ class AdamW:
             second.update(self.beta2 * second + (1.0 - self.beta2) * gradient * gradient)
             moved = parameter - step_size * first / (jt.sqrt(second) + self.eps)
             parameter.update(moved * (1.0 - learning_rate * decay))
-            gradient.update(jt.zeros_like(gradient))
-        jt.sync(self.parameters + self.first_moments + self.second_moments + self.gradients)
+        self.gradients = None
+        jt.sync(self.parameters + self.first_moments + self.second_moments)

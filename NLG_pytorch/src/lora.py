@@ -35,19 +35,17 @@ class MergedLinear(nn.Module):
             self.lora_B = nn.Parameter(torch.zeros(enabled * (out_features // len(enable_lora)), r))
 
     def spread_lora_B(self):
-        """Returns ``lora_B`` as one ``(enabled * r, out_features)`` matrix, zero where a projection has no update."""
-        r, projections = self.r, len(self.enable_lora)
-        if self.enable_lora == (True,):
-            return self.lora_B.T
-        blocks = self.lora_B.reshape(sum(self.enable_lora), -1, r)
-        rows, enabled = [], 0
-        for projection, has_update in enumerate(self.enable_lora):
+        """Returns ``lora_B`` as one ``(out_features, enabled * r)`` matrix, zero where a projection has no update."""
+        r, enabled = self.r, sum(self.enable_lora)
+        width = self.bias.shape[0] // len(self.enable_lora)
+        zeros = self.lora_B.new_zeros(width, r)
+        rows, row = [], 0
+        for has_update in self.enable_lora:
+            blocks = [zeros] * enabled
             if has_update:
-                block = blocks[enabled].T
-                before = torch.zeros_like(block).repeat(1, projection)
-                after = torch.zeros_like(block).repeat(1, projections - projection - 1)
-                rows.append(torch.cat([before, block, after], dim=1))
-                enabled += 1
+                blocks[row] = self.lora_B[row * width:(row + 1) * width]
+                row += 1
+            rows.append(torch.cat(blocks, dim=1))
         return torch.cat(rows, dim=0)
 
     def forward(self, x):
@@ -57,7 +55,7 @@ class MergedLinear(nn.Module):
         result = torch.addmm(self.bias, flat, self.weight)
         if self.r > 0:
             update = dropout(flat, self.lora_dropout, self.training) @ self.lora_A.T
-            result = result + update @ (self.spread_lora_B() * self.scaling)
+            result = result + update @ (self.spread_lora_B() * self.scaling).T
         return result.reshape(batch, length, -1)
 
 

@@ -24,24 +24,26 @@ class AdamW:
                        else weight_decay for name, _ in named_parameters]
         self.first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.gradients = None
         self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
         self.step_count = 0
 
     def accumulate(self, loss):
         """Adds the gradients of ``loss``, a scalar, to those since the last step."""
         gradients = torch.autograd.grad(loss, self.parameters)
-        torch._foreach_add_(self.gradients, gradients)
+        if self.gradients is not None:
+            gradients = torch._foreach_add(self.gradients, gradients)
+        self.gradients = gradients
 
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
         norm = torch.sqrt(sum((gradient.double() ** 2).sum() for gradient in self.gradients))
         scale = torch.clamp(max_norm / (norm + 1e-6), max=1.0).float()
-        torch._foreach_mul_(self.gradients, scale)
+        self.gradients = torch._foreach_mul(self.gradients, scale)
 
     @torch.no_grad()
     def step(self, learning_rate):
-        """Updates the parameters with the accumulated gradients, which then are zero again."""
+        """Updates the parameters with the accumulated gradients, which then are gone."""
         self.step_count += 1
         step_size = learning_rate
         if self.correct_bias:
@@ -54,4 +56,4 @@ class AdamW:
         torch._foreach_add_(denominators, self.eps)
         torch._foreach_addcdiv_(self.parameters, self.first_moments, denominators, -step_size)
         torch._foreach_mul_(self.parameters, [1.0 - learning_rate * decay for decay in self.decays])
-        torch._foreach_zero_(self.gradients)
+        self.gradients = None
