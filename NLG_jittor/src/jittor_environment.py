@@ -31,6 +31,7 @@ from importlib import metadata
 from tqdm import tqdm
 
 import jittor_cuda
+from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError
 
 PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -80,23 +81,6 @@ def check_numpy():
     if int(numpy.__version__.split(".")[0]) >= 2:
         raise UserError(f"found numpy {numpy.__version__} in {os.path.dirname(numpy.__file__)}; Jittor corrupts arrays "
                         "under numpy 2: run `bash scripts/setup.sh jittor`, or `pip install numpy==1.26.4`")
-
-
-def check_compiler():
-    """Makes sure that Jittor can compile its kernels.
-
-    Raises:
-        UserError: there is no C++ compiler, or Python's headers are missing; names the Debian package.
-    """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if not (3, 9) <= sys.version_info[:2] <= (3, 12):
-        raise UserError(f"found Python {version}; Jittor 1.3.11 needs 3.9 to 3.12")
-    compiler = os.environ.get("cc_path") or "g++"
-    if not shutil.which(compiler):
-        raise UserError(f"found no C++ compiler `{compiler}`; Jittor compiles its kernels: `apt-get install g++`")
-    header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
-    if not os.path.isfile(header):
-        raise UserError(f"found no {header}; Jittor needs Python's headers: `apt-get install python{version}-dev`")
 
 
 def installed_jittor():
@@ -320,10 +304,10 @@ def load():
         UserError: something that Jittor needs is missing; the message says what to install.
     """
     if "jittor" in sys.modules:
-        return sys.modules["jittor"]
-    check_numpy()
-    check_compiler()
+        raise ImportError("jittor was imported before jittor_environment, which decides its environment")
     version, installed = installed_jittor()
+    check_numpy()
+    check_cpp_compiler()
     home = jittor_home()
     for path in (installed, home, sys.executable):
         if set(path) & set(" \t\"'"):
@@ -351,7 +335,7 @@ def load():
 
 def cuda_is_usable():
     """Returns whether ``jt.flags.use_cuda = 1`` will work."""
-    return bool(load().has_cuda)
+    return bool(sys.modules["jittor"].has_cuda)
 
 
 try:
