@@ -29,7 +29,7 @@ def collect(work, framework, reference_sets):
         **{f"{metric} ({name.replace('_', ' ')})": value for name in reference_sets
            for metric, value in read_json(folder / name / "scores.json")["scores"].items()},
         "training minutes": training["seconds"] / 60,
-        "ms per training step": training["step_ms"],
+        "ms per training step (median)": training["step_ms"],
         "beam search seconds": beam["seconds"],
         "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
     }

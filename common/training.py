@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def run_training(arguments, steps):
           f"{arguments.train_batch_size} an epoch, {last_step} steps; " + ", ".join(steps.description.values()))
     step, epoch, evaluations, started = 0, 0, 0, time.perf_counter()
     evaluation_seconds, best_loss, valid_loss, evaluated_at, saved_at = 0.0, math.inf, None, None, None
+    interval_ms = []
     with tqdm(total=last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
         log = Log(arguments.work_dir, bar)
 
@@ -127,8 +129,8 @@ def run_training(arguments, steps):
                 if step % arguments.log_interval == 0:
                     losses = finite_losses(pending, step)
                     elapsed = (time.perf_counter() - interval_begun) - (evaluation_seconds - interval_evaluation)
-                    log.train(epoch, step, index, rate(step), 1000 * elapsed / len(losses), losses[-1],
-                              sum(losses) / len(losses))
+                    interval_ms.append(1000 * elapsed / len(losses))
+                    log.train(epoch, step, index, rate(step), interval_ms[-1], losses[-1], sum(losses) / len(losses))
                     pending, interval_begun, interval_evaluation = [], time.perf_counter(), evaluation_seconds
                 if step % arguments.save_interval == 0:
                     save()
@@ -144,7 +146,9 @@ def run_training(arguments, steps):
     seconds = time.perf_counter() - started
     write_json(os.path.join(arguments.work_dir, "train_summary.json"), {
         **steps.description, "steps": step, "epochs": epoch, "seconds": seconds,
-        "training_seconds": seconds - evaluation_seconds, "step_ms": 1000 * (seconds - evaluation_seconds) / step,
+        "training_seconds": seconds - evaluation_seconds,
+        # The median leaves out the intervals in which kernels were compiled.
+        "step_ms": statistics.median(interval_ms) if interval_ms else None,
         "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": valid_loss, "best_valid_loss": best_loss,
         "checkpoint": os.path.join(arguments.work_dir, f"model.{step}.safetensors"),
         "arguments": {key: value for key, value in vars(arguments).items() if key not in ("card", "lora")}})

@@ -11,6 +11,7 @@ ONLY_IN_JITTOR = {
     "jittor_cuda.py": "Jittor compiles against the CUDA toolkit of the machine; torch brings its own",
 }
 EXTRA_NAMES = {
+    ("jittor", "model.py", "causal_mask"): "torch's attention needs no mask array; Jittor's is made once a length",
     ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
     ("jittor", "gpt2_beam.py", "log_softmax"): "torch.log_softmax; Jittor's loses digits over a whole vocabulary",
 }
