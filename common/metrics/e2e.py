@@ -7,57 +7,26 @@ faults, which ``corrected=True`` leaves out, and which touch only BLEU and NIST:
 - an output without tokens counts as one token.
 """
 
-import re
-
+import numpy as np
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from common.errors import UserError
-from common.files import read_lines
+from common.metrics.bleu import ORDER, count_bleu, score_counts, score_segments
+from common.metrics.bootstrap import Tally, mean_tally
 from common.metrics.meteor import meteor
 from common.metrics.nist import nist
 from common.metrics.ptb_tokenizer import ptb_tokenize
+from common.metrics.segments import read_segments
 
 METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
-SEPARATORS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # what str.splitlines splits at, besides \n
 EMPTY_TOKEN = "<empty>"  # mteval-v13a's tokenisation parts < and > from words, so no text holds this token
 
 # The official program puts at least TINY matches over at least SMALL n-grams, so that BLEU's logarithms exist.
 TINY = 1e-15
 SMALL = 1e-9
-BLEU_ORDER = 4
-
-
-def _read_segments(path):
-    """Yields ``(line_number, text)``, stripped; a line may end in ``\\r\\n``.
-
-    Raises:
-        UserError: the file has no line, or a line holds a character at which other tools would split it.
-    """
-    line_number = 0
-    for line_number, line in read_lines(path):
-        separator = SEPARATORS.search(line.removesuffix("\r"))
-        if separator:
-            raise UserError(f"{path}:{line_number}: found U+{ord(separator.group()):04X} at character "
-                            f"{separator.start() + 1}, which some tools take for a line end and others do not; "
-                            "replace it by a space (or by a line end, if it is one)")
-        yield line_number, line.strip()
-    if not line_number:
-        raise UserError(f"{path}: the file is empty")
-
-
-def read_predictions(path):
-    """Reads outputs, one a line; a blank line is an empty output and counts.
-
-    Returns:
-        list of strings, stripped of surrounding white space.
-
-    Raises:
-        UserError: the file is missing, empty or not UTF-8, or a line holds another line separator.
-    """
-    return [text for _, text in _read_segments(path)]
 
 
 def read_references(path):
@@ -70,7 +39,7 @@ def read_references(path):
         UserError: the file is missing, empty or not UTF-8, a line holds another line separator, or a group is empty.
     """
     groups = [[]]
-    for line_number, text in _read_segments(path):
+    for line_number, text in read_segments(path):
         if text:
             groups[-1].append(text)
         elif groups[-1]:
@@ -119,14 +88,20 @@ def bleu(references, predictions, corrected=False):
         references: for each segment a list of at least one list of tokens.
         predictions: for each segment a list of tokens.
         corrected: without the official program's negative numbers of n-grams.
+
+    Returns:
+        Tally; the segments' own scores are smoothed.
     """
     streams = _reference_streams([list(map(" ".join, group)) for group in references])
-    counted = BLEU(tokenize="none", force=True).corpus_score(list(map(" ".join, predictions)), streams)
-    totals = counted.totals
+    counts = count_bleu(BLEU(tokenize="none", force=True), list(map(" ".join, predictions)), streams)
+    segment_scores = [score / 100 for score in score_segments(counts)]
     if not corrected:
-        totals = [counted.sys_len - shorter * len(predictions) for shorter in range(BLEU_ORDER)]
-    return BLEU.compute_bleu([max(count, TINY) for count in counted.counts], [max(total, SMALL) for total in totals],
-                             counted.sys_len, counted.ref_len, smooth_method="none").score / 100
+        counts[:, 2 + ORDER:] = counts[:, :1] - np.arange(ORDER)
+
+    def score(sums):
+        return [score / 100 for score in score_counts(sums, TINY, SMALL, smooth_method="none")]
+
+    return Tally(counts, score, segment_scores)
 
 
 def bleu_signature(references):
@@ -135,8 +110,8 @@ def bleu_signature(references):
     return str(metric.get_signature())
 
 
-def score_ngrams(references, predictions, corrected=False):
-    """Returns BLEU and NIST as a dict; arguments as for score_e2e. Needs no Java."""
+def tally_ngrams(references, predictions, corrected=False):
+    """Returns the tallies of BLEU and NIST as a dict; arguments as for tally_e2e. Needs no Java."""
     empty = [] if corrected else [EMPTY_TOKEN]
     prediction_tokens = [tokenize_13a(prediction) or empty for prediction in predictions]
     reference_tokens = [[tokenize_13a(reference) or empty for reference in group] for group in references]
@@ -144,25 +119,25 @@ def score_ngrams(references, predictions, corrected=False):
             "NIST": nist(reference_tokens, prediction_tokens, corrected)}
 
 
-def score_captions(references, predictions):
-    """Returns METEOR, ROUGE_L and CIDEr as a dict, by pycocoevalcap; arguments as for score_e2e.
+def tally_captions(references, predictions):
+    """Returns the tallies of METEOR, ROUGE_L and CIDEr as a dict, by pycocoevalcap; arguments as for tally_e2e.
 
     ROUGE_L: Lin (2004), beta 1.2, best precision and best recall over the references. CIDEr: Vedantam et al. (2015),
-    in pycocoevalcap's form (CIDEr-D: clipped, with a length penalty of sigma 6, times 10).
+    in pycocoevalcap's form (CIDEr-D: clipped, with a length penalty of sigma 6, times 10); the document frequencies
+    stay those of all the references when segments are resampled.
     """
     tokenized = iter(ptb_tokenize([reference for group in references for reference in group]))
     reference_texts = [[next(tokenized) for _ in group] for group in references]
     prediction_texts = ptb_tokenize(predictions)
     if not any(text for group in reference_texts for text in group):
         raise UserError("No reference holds a word (only punctuation): CIDEr is not defined; check the references")
-    score, _ = meteor(reference_texts, prediction_texts)
     gold, outputs = dict(enumerate(reference_texts)), {index: [text] for index, text in enumerate(prediction_texts)}
-    return {"METEOR": score,
-            "ROUGE_L": float(Rouge().compute_score(gold, outputs)[0]),
-            "CIDEr": float(Cider().compute_score(gold, outputs)[0])}
+    return {"METEOR": meteor(reference_texts, prediction_texts),
+            "ROUGE_L": mean_tally(Rouge().compute_score(gold, outputs)[1]),
+            "CIDEr": mean_tally(Cider().compute_score(gold, outputs)[1])}
 
 
-def score_e2e(references, predictions, corrected=False):
+def tally_e2e(references, predictions, corrected=False):
     """Scores outputs against one or several references each, as the E2E challenge does.
 
     Args:
@@ -171,7 +146,7 @@ def score_e2e(references, predictions, corrected=False):
         corrected: leave out the official program's two faults (BLEU and NIST; see the module).
 
     Returns:
-        dict in the order of ``METRICS``: BLEU, METEOR and ROUGE_L from 0 to 1, NIST and CIDEr from 0 up.
+        dict of ``Tally`` in the order of ``METRICS``: BLEU, METEOR and ROUGE_L from 0 to 1, NIST and CIDEr from 0 up.
 
     Raises:
         UserError: Java is missing or METEOR or the tokeniser fails; no reference holds a word.
@@ -180,5 +155,10 @@ def score_e2e(references, predictions, corrected=False):
     if not predictions or len(references) != len(predictions) or not all(references):
         raise ValueError(f"{len(references)} groups of references ({sum(map(bool, references))} of them not empty) for "
                          f"{len(predictions)} predictions; expected one group, not empty, for each prediction")
-    scores = {**score_ngrams(references, predictions, corrected), **score_captions(references, predictions)}
-    return {metric: scores[metric] for metric in METRICS}
+    tallies = {**tally_ngrams(references, predictions, corrected), **tally_captions(references, predictions)}
+    return {metric: tallies[metric] for metric in METRICS}
+
+
+def score_e2e(references, predictions, corrected=False):
+    """Returns the corpus' scores as a dict of floats; all else as for tally_e2e."""
+    return {metric: tally.corpus_score for metric, tally in tally_e2e(references, predictions, corrected).items()}

@@ -2,12 +2,20 @@
 
 import os
 
+import numpy as np
 from pycocoevalcap.meteor import meteor as pycocoevalcap_meteor
 from tqdm import tqdm
 
+from common.errors import UserError
+from common.metrics.bootstrap import Tally
 from common.metrics.java import java_process
 
 STATISTICS = 23  # numbers that METEOR 1.5 keeps of a segment
+CHUNKS = 20  # the place of the number of chunks among them
+
+# METEOR's parameters for English and its task "rank", the default.
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.20, 0.60, 0.75
+MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
 
 
 def meteor(references, predictions):
@@ -18,10 +26,10 @@ def meteor(references, predictions):
         predictions: for each segment one such string.
 
     Returns:
-        (score, segment_scores): the corpus' score, which is not the mean of the segments', and a list of floats.
+        Tally; the corpus' score is not the mean of the segments'.
 
     Raises:
-        UserError: Java is missing, stops, or answers with anything but numbers.
+        UserError: Java is missing, stops, answers with anything but numbers, or scores by other parameters.
     """
     if len(references) != len(predictions):
         raise ValueError(f"{len(references)} groups of references for {len(predictions)} predictions")
@@ -29,13 +37,50 @@ def meteor(references, predictions):
     arguments = ["-Xmx2G", "-jar", pycocoevalcap_meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
     segments = tqdm(zip(references, predictions), "METEOR", len(predictions), leave=False, disable=None)
     with java_process("METEOR", arguments, folder) as process:
-        statistics = []
+        lines = []
         for group, prediction in segments:
             _send(process, ["SCORE", *group, prediction.replace("|||", "").replace("  ", " ")])
-            statistics.append(_receive(process, STATISTICS))
-        _send(process, ["EVAL", *statistics])
-        scores = [float(_receive(process, 1)) for _ in range(len(statistics) + 1)]
-    return scores[-1], scores[:-1]
+            lines.append(_receive(process, STATISTICS))
+        _send(process, ["EVAL", *lines])
+        scores = [float(_receive(process, 1)) for _ in range(len(lines) + 1)]
+    statistics = np.array([line.split() for line in lines], dtype=np.float64)
+    statistics[_perfect(statistics), CHUNKS] = 0
+    tally = Tally(statistics, score_sums, scores[:-1])
+    if not abs(tally.corpus_score - scores[-1]) < 1e-9:
+        raise UserError(f"METEOR's program gives {scores[-1]} and its formula {tally.corpus_score} for the same "
+                        "counts: it is not METEOR 1.5 with its English parameters; install pycocoevalcap again")
+    return tally
+
+
+def _matches(statistics):
+    """Returns the stages' matches, (segments, modules, content or function words, prediction or reference)."""
+    return statistics[:, 4:CHUNKS].reshape(-1, len(MODULE_WEIGHTS), 2, 2)
+
+
+def _perfect(statistics):
+    """Says which segments match whole, in one chunk: METEOR does not count that chunk as a break."""
+    return (_matches(statistics).sum(axis=(1, 2)) == statistics[:, :2]).all(axis=1) & (statistics[:, CHUNKS] == 1)
+
+
+def score_sums(sums):
+    """METEOR of corpora from the sums of their segments' statistics (Denkowski and Lavie, 2014, section 2).
+
+    Args:
+        sums: array (corpora, 23), in the order in which METEOR prints them: words and function words of prediction and
+            reference, matches of each module, chunks, matched words; no chunk of perfect segments.
+
+    Returns:
+        array (corpora,) of scores from 0 to 1.
+    """
+    matches = np.einsum("cmks,m->cks", _matches(sums), MODULE_WEIGHTS)  # (corpora, kind of word, side)
+    words, function_words = sums[:, 0:2], sums[:, 2:4]
+    weighted_matches = DELTA * matches[:, 0] + (1 - DELTA) * matches[:, 1]
+    weighted_words = DELTA * (words - function_words) + (1 - DELTA) * function_words
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision, recall = (weighted_matches / weighted_words).T
+        mean = 1 / ((1 - ALPHA) / precision + ALPHA / recall)
+        penalty = GAMMA * (sums[:, CHUNKS] / sums[:, CHUNKS + 1:].mean(axis=1)) ** BETA
+        return np.nan_to_num(mean * (1 - penalty))
 
 
 def _send(process, fields):

@@ -9,6 +9,10 @@ from collections import Counter
 from functools import reduce
 from operator import or_
 
+import numpy as np
+
+from common.metrics.bootstrap import Tally
+
 # The length penalty is a half where the output has two thirds of the references' mean length (Doddington, section 4).
 BETA = math.log(0.5) / math.log(1.5) ** 2
 
@@ -32,31 +36,42 @@ def nist(references, predictions, corrected=False, max_order=5):
             where that is negative, and gives 0 when the corpus has 0 n-grams of some order.
 
     Returns:
-        the score, a float from 0 up.
+        Tally with scores from 0 up. The information stays that of all these references when segments are resampled.
     """
     counts = Counter()  # of all references, by n-gram of any order
-    matches = Counter()
-    totals = [0] * max_order
-    reference_length = 0.0  # words: sum over segments of the mean over references
-    for group, prediction in zip(references, predictions):
+    matches = []  # for each segment, by n-gram of any order
+    totals = np.zeros((len(predictions), max_order))
+    reference_lengths = np.zeros(len(predictions))  # words: the mean over the segment's references
+    for segment, (group, prediction) in enumerate(zip(references, predictions)):
+        matches.append(Counter())
         for order in range(1, max_order + 1):
             in_references = [ngram_counts(reference, order) for reference in group]
-            matches.update(ngram_counts(prediction, order) & reduce(or_, in_references))
+            matches[-1].update(ngram_counts(prediction, order) & reduce(or_, in_references))
             for in_reference in in_references:
                 counts.update(in_reference)
             total = len(prediction) - order + 1
-            totals[order - 1] += max(total, 0) if corrected else total
+            totals[segment, order - 1] = max(total, 0) if corrected else total
         words = sum(map(len, group))
         counts[()] += words
-        reference_length += words / len(group)
+        reference_lengths[segment] = words / len(group)
 
-    information = [0.0] * max_order
-    for ngram, count in matches.items():
-        information[len(ngram) - 1] += count * math.log2(counts[ngram[:-1]] / counts[ngram])
+    information = np.zeros((len(predictions), max_order))
+    for segment, matched in enumerate(matches):
+        for ngram, count in matched.items():
+            information[segment, len(ngram) - 1] += count * math.log2(counts[ngram[:-1]] / counts[ngram])
+
+    def score(sums):
+        return [_score(line[:max_order], line[max_order:-1], line[-1], corrected) for line in sums]
+
+    statistics = np.column_stack([information, totals, reference_lengths])
+    return Tally(statistics, score, score(statistics))
+
+
+def _score(information, totals, reference_length, corrected):
     if not reference_length or 0 in totals and not corrected:
         return 0.0
     score = sum(gained / total for gained, total in zip(information, totals) if total)
-    return score * _length_penalty(totals[0] / reference_length)
+    return float(score * _length_penalty(totals[0] / reference_length))
 
 
 def _length_penalty(ratio):

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.metrics.e2e import (bleu_signature, check_counts, read_predictions, read_references, score_e2e,
-                                score_ngrams, tokenize_13a)
+from common.metrics.e2e import (bleu_signature, check_counts, read_references, score_e2e, tally_ngrams, tokenize_13a)
 
 # All that Python's str.splitlines takes for a line end (its documentation's table), but \n.
 SEPARATORS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
@@ -40,27 +39,27 @@ def test_references_come_back_as_written(tmp_path_factory, groups, line_end, las
 @settings(max_examples=60, deadline=None)
 def test_predictions_come_back_as_written_blank_ones_too(tmp_path_factory, lines, line_end):
     path = write(tmp_path_factory.mktemp("reader") / "pred.txt", "".join(line + line_end for line in lines))
-    assert read_predictions(path) == [line.strip() for line in lines]
+    assert read_texts(path) == [line.strip() for line in lines]
 
 
 @given(st.text(st.sampled_from("a \n\r\x85\u2028"), max_size=30))
 @settings(max_examples=150, deadline=None)
 def test_any_text_is_read_whole_or_refused_with_its_line(tmp_path_factory, text):
     path = write(tmp_path_factory.mktemp("reader") / "any.txt", text)
-    for read in (read_predictions, read_references):
+    for read in (read_texts, read_references):
         try:
             result = read(path)
         except UserError as error:
             assert path in str(error)
         else:
-            flat = result if read is read_predictions else sum(result, [])
+            flat = result if read is read_texts else sum(result, [])
             assert "".join("".join(flat).split()) == "".join(text.split())
-            if read is read_predictions:
+            if read is read_texts:
                 assert len(result) == len(text.splitlines())
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)
-@pytest.mark.parametrize("read", [read_references, read_predictions])
+@pytest.mark.parametrize("read", [read_references, read_texts])
 def test_a_separator_inside_a_line_is_refused_with_its_place(tmp_path, read, separator):
     path = write(tmp_path / "text.txt", f"first\nsec{separator}ond\n")
     with pytest.raises(UserError, match=rf"text\.txt:2: found U\+{ord(separator):04X} at character 4"):
@@ -74,7 +73,7 @@ def test_an_empty_group_of_references_is_refused_with_its_line(tmp_path, text, l
         read_references(path)
 
 
-@pytest.mark.parametrize("read", [read_references, read_predictions])
+@pytest.mark.parametrize("read", [read_references, read_texts])
 def test_files_that_are_empty_missing_or_not_utf8_are_refused(tmp_path, read):
     with pytest.raises(UserError, match="the file is empty"):
         read(write(tmp_path / "empty.txt", ""))
@@ -106,6 +105,10 @@ def test_score_e2e_refuses_lists_that_do_not_fit(references, predictions):
 
 
 # Tokens
+
+def score_ngrams(references, predictions, corrected=False):
+    return {metric: tally.corpus_score for metric, tally in tally_ngrams(references, predictions, corrected).items()}
+
 
 @pytest.mark.parametrize("text, tokens", [
     ("It's 3.5, not 1,000 (20-25).", ["it's", "3.5", ",", "not", "1,000", "(", "20", "-", "25", ")", "."]),
@@ -222,7 +225,7 @@ def test_bleu_and_nist_equal_a_plain_implementation(pairs, corrected):
 def test_bleu_and_nist_of_the_official_program(metric_cases, case):
     expected = json.loads((metric_cases / "expected.json").read_text())[case]
     references = read_references(metric_cases / expected["references"])
-    predictions = read_predictions(metric_cases / expected["predictions"])
+    predictions = read_texts(metric_cases / expected["predictions"])
     official = {metric: expected["scores"][metric] for metric in ("BLEU", "NIST")}
     assert score_ngrams(references, predictions) == pytest.approx(official, abs=1e-6)
     # e2e_loo has no output under five tokens, so that the faults do not show; e2e_edge's value has five decimals

@@ -12,7 +12,8 @@ import pytest
 from common.errors import UserError
 from common.files import sha256_of
 from common.metrics import e2e, java
-from common.metrics.e2e import read_predictions, read_references, score_captions, score_e2e
+from common.metrics.e2e import read_references, score_e2e, tally_captions
+from common.metrics.bootstrap import mean_tally
 from common.metrics.meteor import meteor
 from common.metrics.ptb_tokenizer import ptb_tokenize
 
@@ -29,7 +30,7 @@ def official(metric_cases, name):
 
 def test_scores_of_the_official_program(metric_cases):
     references, predictions, scores = official(metric_cases, "e2e_loo")
-    assert score_e2e(read_references(references), read_predictions(predictions)) == pytest.approx(scores, abs=1e-6)
+    assert score_e2e(read_references(references), read_texts(predictions)) == pytest.approx(scores, abs=1e-6)
 
 
 def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cases, project_root, tmp_path):
@@ -69,9 +70,9 @@ def test_one_empty_segment_and_a_hidden_line_end():
 
 def test_meteor_of_equal_different_and_empty_segments():
     references = [["a good pub", "the blue spice is a pub"], ["cheap food"], ["a pub"]]
-    score, segment_scores = meteor(references, ["the blue spice is a pub", "river", ""])
-    assert segment_scores == [1.0, 0.0, 0.0]
-    assert 0 < score < 1
+    tally = meteor(references, ["the blue spice is a pub", "river", ""])
+    assert tally.segment_scores == [1.0, 0.0, 0.0]
+    assert 0 < tally.corpus_score < 1
 
 
 # ROUGE_L and CIDEr by their formulae
@@ -100,10 +101,10 @@ def plain_cider(references, predictions):
 
 
 def test_rouge_l_and_cider_by_their_formulae(monkeypatch):
-    monkeypatch.setattr(e2e, "meteor", lambda references, predictions: (0.25, []))
+    monkeypatch.setattr(e2e, "meteor", lambda references, predictions: mean_tally([0.25]))
     references = [["the cat ran fast", "a cat"], ["the blue spice is a cheap pub"], ["it is here by the river", "food"]]
     predictions = ["The cat sat .", "The Blue Spice is a pub!", "by the river"]
-    scores = score_captions(references, predictions)
+    scores = {metric: tally.corpus_score for metric, tally in tally_captions(references, predictions).items()}
 
     def rouge(precision, recall):
         return (1 + 1.2 ** 2) * precision * recall / (recall + 1.2 ** 2 * precision)
@@ -118,7 +119,7 @@ def test_rouge_l_and_cider_by_their_formulae(monkeypatch):
 
 def test_references_without_a_word_are_refused():
     with pytest.raises(UserError, match="No reference holds a word"):
-        score_captions([["."], ["!", "?"]], ["a", "b"])
+        tally_captions([["."], ["!", "?"]], ["a", "b"])
 
 
 # Failures

@@ -1,0 +1,107 @@
+"""Files of texts to score, one segment a line."""
+
+import os
+import re
+
+from common.errors import UserError
+from common.files import read_lines
+
+SEPARATORS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # what str.splitlines splits at, besides \n
+
+
+def read_segments(path):
+    """Yields ``(line_number, text)``, stripped; a line may end in ``\\r\\n``.
+
+    Raises:
+        UserError: the file has no line, or a line holds a character at which other tools would split it.
+    """
+    line_number = 0
+    for line_number, line in read_lines(path):
+        separator = SEPARATORS.search(line.removesuffix("\r"))
+        if separator:
+            raise UserError(f"{path}:{line_number}: found U+{ord(separator.group()):04X} at character "
+                            f"{separator.start() + 1}, which some tools take for a line end and others do not; "
+                            "replace it by a space (or by a line end, if it is one)")
+        yield line_number, line.strip()
+    if not line_number:
+        raise UserError(f"{path}: the file is empty")
+
+
+def read_texts(path):
+    """Reads outputs or references, one a line; a blank line counts as an empty one, the end of the file as none.
+
+    Returns:
+        list of strings, stripped of surrounding white space.
+
+    Raises:
+        UserError: the file is missing, empty or not UTF-8, or a line holds another line separator.
+    """
+    return [text for _, text in read_segments(path)]
+
+
+def find_references(stem, count=None):
+    """Finds the files of references: ``stem0``, ``stem1``, ..., or the one file ``stem``; gzipped or not.
+
+    Args:
+        stem: their path without the number.
+        count: how many to take; None for all from 0 up without a gap.
+
+    Returns:
+        (paths, left_out): two lists of paths; left_out are references that exist and are not taken.
+
+    Raises:
+        UserError: a file is missing; the message says what was found instead.
+    """
+    folder, name = os.path.split(stem)
+    names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+    pattern = re.compile(re.escape(name) + r"(0|[1-9]\d*|)(\.gz)?")
+    found = {match[1] for match in map(pattern.fullmatch, names) if match}
+    numbers = sorted(int(number) for number in found if number)
+    if "" in found and (count == 1 or count is None and 0 not in numbers):
+        wanted = [""]
+    else:
+        unbroken = sum(index == number for index, number in enumerate(numbers))
+        wanted = [str(index) for index in range(count or max(unbroken, 1))]
+    missing = [number for number in wanted if number not in found]
+    if missing:
+        others = ", ".join(name + number for number in _ordered(found)) or "none"
+        raise UserError(f"{stem}{missing[0]}: no such file; {count or 'at least 1'} wanted (-nr), found of this name: "
+                        f"{others}")
+    return [stem + number for number in wanted], [stem + number for number in _ordered(found.difference(wanted))]
+
+
+def _ordered(numbers):
+    return sorted(numbers, key=lambda number: int(number or -1))
+
+
+def check_counts(files):
+    """Checks that all files have as many segments.
+
+    Args:
+        files: dict from path to its list of segments.
+
+    Raises:
+        UserError: they differ; the message gives each file's number of lines.
+    """
+    lengths = {path: len(segments) for path, segments in files.items()}
+    if len(set(lengths.values())) > 1:
+        shortest = min(lengths.values())
+        blank = [path for path, segments in files.items() if segments[shortest:] and not any(segments[shortest:])]
+        hint = f"; what {', '.join(blank)} has more is blank lines at its end" if blank else ""
+        raise UserError("the files differ in their number of lines, expected one line a segment in each: "
+                        + ", ".join(f"{path} {length}" for path, length in lengths.items()) + hint)
+
+
+def blank_references(columns):
+    """Counts blank references and segments that have no other.
+
+    Args:
+        columns: dict from a reference file's path to its list of segments.
+
+    Returns:
+        (blanks, bare): dict from path to the numbers of its blank lines (only files that have some), and the numbers
+        of the lines that are blank in every file.
+    """
+    blanks = {path: [line for line, text in enumerate(segments, 1) if not text] for path, segments in columns.items()}
+    bare = sorted(set.intersection(*map(set, blanks.values())))
+    return {path: lines for path, lines in blanks.items() if lines}, bare

