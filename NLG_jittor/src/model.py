@@ -35,7 +35,8 @@ def causal_attention(query, key, value):
     """
     batch, heads, length, head_width = query.shape
     query, key, value = (x.reshape(batch * heads, length, head_width) for x in (query, key, value))
-    scores = nn.bmm_transpose(query * (1.0 / math.sqrt(head_width)), key) + causal_mask(length)
+    # The factor goes on the product: on a factor it would hide the product from the library that computes it.
+    scores = nn.bmm_transpose(query, key) * (1.0 / math.sqrt(head_width)) + causal_mask(length)
     return jt.matmul(nn.softmax(scores, dim=2), value).reshape(batch, heads, length, head_width)
 
 
@@ -112,11 +113,10 @@ class Attention(nn.Module):
         rows, heads, step, head_width = key.shape
         contexts, _, prompt_length, _ = prompt[0].shape
         beam = rows // contexts
-        query = query * (1.0 / math.sqrt(head_width))
         by_context = query.reshape(contexts, beam, heads, head_width).transpose(0, 2, 1, 3)
         prompt_scores = nn.bmm_transpose(by_context, prompt[0]) + prompt_mask
         prompt_scores = prompt_scores.transpose(0, 2, 1, 3).reshape(rows, heads, 1, prompt_length)
-        scores = jt.concat([prompt_scores, nn.bmm_transpose(query, key)], dim=3)
+        scores = jt.concat([prompt_scores, nn.bmm_transpose(query, key)], dim=3) * (1.0 / math.sqrt(head_width))
         weights = nn.softmax(scores, dim=3)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
         from_prompt = jt.matmul(prompt_weights.transpose(0, 2, 1, 3), prompt[1]).transpose(0, 2, 1, 3)

@@ -89,11 +89,10 @@ class Attention(nn.Module):
         rows, heads, step, head_width = key.shape
         contexts, _, prompt_length, _ = prompt[0].shape
         beam = rows // contexts
-        query = query * (1.0 / math.sqrt(head_width))
         by_context = query.reshape(contexts, beam, heads, head_width).transpose(1, 2)
         prompt_scores = by_context @ prompt[0].transpose(2, 3) + prompt_mask
         prompt_scores = prompt_scores.transpose(1, 2).reshape(rows, heads, 1, prompt_length)
-        scores = torch.cat([prompt_scores, query @ key.transpose(2, 3)], dim=3)
+        scores = torch.cat([prompt_scores, query @ key.transpose(2, 3)], dim=3) * (1.0 / math.sqrt(head_width))
         weights = torch.softmax(scores, dim=3)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
         from_prompt = (prompt_weights.transpose(1, 2) @ prompt[1]).transpose(1, 2)
