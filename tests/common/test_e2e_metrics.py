@@ -217,7 +217,8 @@ def test_bleu_and_nist_equal_a_plain_implementation(pairs, corrected):
     empty = [] if corrected else ["(nothing)"]
     expected = plain_scores(references, [prediction or empty for prediction in predictions], corrected)
     texts = [list(map(" ".join, group)) for group in references]
-    assert score_ngrams(texts, list(map(" ".join, predictions)), corrected) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    scores = score_ngrams(texts, list(map(" ".join, predictions)), corrected)
+    assert scores == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 # BLEU and NIST of the official program
