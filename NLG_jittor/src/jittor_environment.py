@@ -11,6 +11,7 @@ process as it goes. This module decides those variables, keeps the compiled file
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import glob
 import hashlib
 import os
@@ -135,31 +136,28 @@ def find_onednn():
 
 def link_onednn(home):
     """Puts oneDNN where Jittor expects its own download; returns whether there is one."""
-    folder = os.path.join(home, ".cache", "jittor", "mkl", ONEDNN_FOLDER)
-    if os.path.isfile(os.path.join(folder, "lib", "libmkldnn.so")):
-        return True
-    found = find_onednn()
-    if not found:
-        return False
-    include, library = found
-    parent = os.path.dirname(folder)
+    parent = os.path.join(home, ".cache", "jittor", "mkl")
+    folder = os.path.join(parent, ONEDNN_FOLDER)
     os.makedirs(parent, exist_ok=True)
-    building = tempfile.mkdtemp(dir=parent, prefix=".building.")
+    lock = os.open(parent, os.O_RDONLY)
     try:
-        os.mkdir(os.path.join(building, "include"))
-        os.mkdir(os.path.join(building, "lib"))
-        for path in [os.path.join(include, "oneapi"), *glob.glob(os.path.join(glob.escape(include), "dnnl*"))]:
-            os.symlink(path, os.path.join(building, "include", os.path.basename(path)))
-        for name in ("libmkldnn.so", "libdnnl.so.2"):
-            os.symlink(library, os.path.join(building, "lib", name))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.isfile(os.path.join(folder, "lib", "libmkldnn.so")):
+            return True
+        found = find_onednn()
+        if not found:
+            return False
+        include, library = found
         shutil.rmtree(folder, ignore_errors=True)
-        os.rename(building, folder)
-    except OSError:
-        if not os.path.isfile(os.path.join(folder, "lib", "libmkldnn.so")):  # else another process was faster
-            raise
+        os.makedirs(os.path.join(folder, "include"))
+        for path in [os.path.join(include, "oneapi"), *glob.glob(os.path.join(glob.escape(include), "dnnl*"))]:
+            os.symlink(path, os.path.join(folder, "include", os.path.basename(path)))
+        os.mkdir(os.path.join(folder, "lib"))
+        for name in ("libdnnl.so.2", "libmkldnn.so"):  # the last one is what tells that all is there
+            os.symlink(library, os.path.join(folder, "lib", name))
+        return True
     finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return True
+        os.close(lock)
 
 
 def import_variables(home, nvcc, has_onednn):
