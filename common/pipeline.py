@@ -49,7 +49,15 @@ class Command:
 def interpreter(framework):
     """Returns the Python of a framework's environment: PYTHON_PYTORCH or PYTHON_JITTOR, or the one setup made."""
     chosen = os.environ.get(f"PYTHON_{framework.upper()}")
-    return chosen or str(ROOT / f".venv_{framework}" / "bin" / "python")
+    return chosen or ROOT / f".venv_{framework}" / "bin" / "python"
+
+
+def relative(word, folder):
+    """Returns a path inside the project as seen from ``folder``, where data/ and its like are linked; others as text."""
+    if not isinstance(word, Path) or not word.is_relative_to(ROOT):
+        return str(word)
+    inside = word.relative_to(ROOT)
+    return str(inside) if (folder / inside.parts[0]).exists() else os.path.relpath(word, folder)
 
 
 def is_done(command, stamp):
@@ -117,13 +125,14 @@ class Run:
         made = [self.data / f"{split}{end}" for split in ("train", "valid", "test") for end in (".jsonl", "_formatted.jsonl")]
 
         def command(name, words, inputs, outputs):
-            return Command(name, words, ROOT, inputs, outputs, self.work / f"{name}.log")
+            return Command(name, [relative(word, ROOT) for word in words], ROOT, inputs, outputs,
+                           self.work / f"{name}.log")
 
         if options.preset == "demo":
             yield command("demo_data", [python, "scripts/make_demo_data.py"], [], made)
         else:
             full = ROOT / "data" / self.task.folder
-            source = ["--source", os.path.abspath(options.source)] if options.source else []
+            source = ["--source", os.path.relpath(options.source, ROOT)] if options.source else []
             complete = [full / path.name for path in made]
             yield command("data", [python, "scripts/create_datasets.py", self.task.data_name, *source], [], complete)
             if options.preset == "sampled":
@@ -142,7 +151,8 @@ class Run:
         device = ["--device", self.options.device]
 
         def command(name, words, inputs, outputs):
-            return Command(name, [python, *map(str, words)], tree, inputs, outputs, work / f"{name}.log")
+            return Command(name, [relative(word, tree) for word in [python, *words]], tree, inputs, outputs,
+                           work / f"{name}.log")
 
         if stage == "train":
             train, valid = self.data / "train.jsonl", self.data / "valid.jsonl"
@@ -150,7 +160,7 @@ class Run:
                                     self.card.name, "--init_checkpoint", self.backbone, "--work_dir", work, *device,
                                     *as_words(self.training)], [train, valid, self.backbone], [summary])
         if stage == "beam":
-            checkpoint = Path(json.loads(summary.read_text(encoding="utf-8"))["checkpoint"])
+            checkpoint = work / os.path.basename(json.loads(summary.read_text(encoding="utf-8"))["checkpoint"])
             test = self.data / "test.jsonl"
             yield command("beam", ["src/gpt2_beam.py", "--data", test, "--model_card", self.card.name,
                                    "--init_checkpoint", self.backbone, "--lora_checkpoint", checkpoint, "--work_dir",

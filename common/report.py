@@ -125,7 +125,7 @@ def write_report(run):
     if len(frameworks) == 2:
         document["same_predictions"] = same_predictions(run.work, frameworks)
         lines.append(f"Both frameworks predict the same tokens for {document['same_predictions']:.1%} of the rows.")
-    table = "\n\n".join(line for line in lines if line) + "\n"
+    table = "\n\n".join(line.strip() for line in lines if line) + "\n"
     write_json(run.work / "results.json", document)
     with atomic_write(run.work / "table.md") as file:
         file.write(table)
