@@ -5,6 +5,7 @@ import argparse
 from common.errors import UserError
 from common.lora_arrays import LoraSettings
 from common.model_cards import MODEL_CARDS
+from common.vocabulary import END_OF_TEXT
 
 
 def _parser(description):
@@ -71,7 +72,7 @@ def _add_beam(parser):
     parser.add_argument("--length_penalty", type=float, default=1.0, help="scores are divided by length to this power")
     parser.add_argument("--no_repeat_ngram_size", type=int, default=4, help="0 is off")
     parser.add_argument("--repetition_penalty", type=float, default=1.0)
-    parser.add_argument("--eos_token_id", type=int, action="append", default=[50256], help="one more end token")
+    parser.add_argument("--eos_token_id", type=int, action="append", default=[END_OF_TEXT], help="one more end token")
     parser.add_argument("--output_file", default="predict.jsonl", help="inside the work directory")
     parser.add_argument("--lora_checkpoint", default=None,
                         help="LoRA file on top of the backbone; one that records its backbone can be the "

@@ -6,9 +6,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import read_json_lines
-from common.model_cards import MODEL_CARDS
-
-VOCABULARY = max(card.vocabulary for card in MODEL_CARDS.values())
+from common.vocabulary import VOCABULARY_SIZE
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ def read_rows(path):
     for line_number, record in read_json_lines(path, keys=("context", "completion")):
         for key in ("context", "completion"):
             ids = record[key]
-            if not isinstance(ids, list) or not all(type(token) is int and 0 <= token < VOCABULARY for token in ids):
-                raise UserError(f"{path}:{line_number}: {key!r} is not a list of token ids from 0 to {VOCABULARY - 1}; "
+            if not isinstance(ids, list) or not all(type(token) is int and 0 <= token < VOCABULARY_SIZE for token in ids):
+                raise UserError(f"{path}:{line_number}: {key!r} is not a list of token ids from 0 to {VOCABULARY_SIZE - 1}; "
                                 "encode the text with src/gpt2_encode.py first")
         if not record["context"]:
             raise UserError(f"{path}:{line_number}: the context is empty; encode with --add_bos")

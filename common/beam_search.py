@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from common.batching import read_rows
 from common.files import write_json_lines
+from common.vocabulary import END_OF_TEXT
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class SearchSettings:
     no_repeat_ngram_size: int = 0
     repetition_penalty: float = 1.0
     min_length: int = 0
-    eos_token_id: tuple = (50256,)
+    eos_token_id: tuple = (END_OF_TEXT,)
 
     @classmethod
     def of(cls, arguments):

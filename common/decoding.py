@@ -18,7 +18,8 @@ import sys
 from common.encoding import read_formatted
 from common.errors import UserError
 from common.files import atomic_write, read_json_lines
-from common.tokenizer import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE, load_tokenizer
+from common.tokenizer import load_tokenizer
+from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE
 
 
 def cut_ids(ids):

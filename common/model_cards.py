@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.vocabulary import VOCABULARY_SIZE
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -23,7 +25,7 @@ class ModelCard:
     heads: int
     folder: str
     positions: int = 1024
-    vocabulary: int = 50257
+    vocabulary: int = VOCABULARY_SIZE
 
     @property
     def head_width(self):

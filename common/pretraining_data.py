@@ -18,8 +18,8 @@ import re
 import numpy as np
 
 from common.pretraining_sources import FUNCTION_WORDS, plain, plain_key, spaced
+from common.vocabulary import END_OF_TEXT as EOS
 
-EOS = 50256
 KINDS = ("pairs", "slots", "text")
 PADDING, CONTEXT, COMPLETION = 0, 1, 2
 DOCUMENTS_A_CHUNK = 2048

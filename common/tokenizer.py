@@ -9,18 +9,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from common.errors import UserError
 from common.files import sha256_of
-
-VOCABULARY_SIZE = 50257
-END_OF_TEXT = 50256
-END_OF_TEXT_TOKEN = "<|endoftext|>"
-BLANK_LINE = 628
-EOS_IDS = (END_OF_TEXT, BLANK_LINE)
-
-# The files that OpenAI released with GPT-2.
-VOCABULARY_SHA256 = {
-    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-}
+from common.vocabulary import VOCABULARY_SHA256
 
 
 def load_tokenizer(vocab_folder):

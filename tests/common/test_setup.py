@@ -25,7 +25,7 @@ VOCAB = {"encoder.json": b"{}", "vocab.bpe": b"#version: 0.2\n"}
 def project(tmp_path, monkeypatch):
     """A project with requirement files, a vocabulary and two environments that stand in for real ones."""
     monkeypatch.setattr(setup_environment, "ROOT", tmp_path)
-    monkeypatch.setattr(setup_environment, "VOCAB_SHA256",
+    monkeypatch.setattr(setup_environment, "VOCABULARY_SHA256",
                         {name: hashlib.sha256(data).hexdigest() for name, data in VOCAB.items()})
     (tmp_path / "vocab").mkdir()
     for name, data in VOCAB.items():
