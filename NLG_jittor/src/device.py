@@ -52,11 +52,6 @@ def to_numpy(tensor):
     return tensor.numpy()
 
 
-def synchronise():
-    """Waits until the device has done all it was asked."""
-    jt.sync_all(True)
-
-
 def gpu_name():
     """Returns what the driver calls the first GPU; Jittor does not say."""
     driver, handle, name = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.create_string_buffer(100)

@@ -57,12 +57,6 @@ def to_numpy(tensor):
     return tensor.detach().cpu().numpy()
 
 
-def synchronise():
-    """Waits until the device has done all it was asked."""
-    if _device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def describe():
     """Returns ``{framework, version, device, precision}`` for logs and tables."""
     name = torch.cuda.get_device_name(_device) if _device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
