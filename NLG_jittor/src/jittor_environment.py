@@ -11,6 +11,7 @@ process as it goes. This module decides those variables, keeps the compiled file
 import atexit
 import contextlib
 import ctypes
+import faulthandler
 import fcntl
 import glob
 import hashlib
@@ -311,6 +312,11 @@ def load():
         if set(path) & set(" \t\"'"):
             raise UserError(f"found a space or a quote in {path!r}; Jittor cannot compile there: move the project, "
                             "or the folder that JITTOR_HOME names")
+    try:
+        os.makedirs(os.path.join(home, ".cache", "jittor"), exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot keep compiled files in {home}/.cache/jittor: {error.strerror}; name a folder of yours: "
+                        "JITTOR_HOME=/path/to/folder") from error
     nvcc, problem = jittor_cuda.find_nvcc() if jittor_cuda.device_count() else ("", None)
     if problem:
         warnings.warn(f"there is a GPU, but Jittor will use the CPU: found {problem}; install NVIDIA's CUDA toolkit "
@@ -328,6 +334,8 @@ def load():
     finally:
         sys.path.remove(packages)
     set_kernel_compiler(jittor)
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2)  # a crash in a kernel shows where Python was, in place of Jittor's own report
     return jittor
 
 

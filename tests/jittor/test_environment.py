@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -53,6 +54,16 @@ def test_import_leaves_no_traces(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_crash_shows_where_python_was():
+    ended = run_python("""
+        import ctypes
+        import jittor_environment
+        ctypes.string_at(0)
+        """)
+    assert ended.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in ended.stderr and "line 4" in ended.stderr
+
+
 def test_torch_is_never_imported(tmp_path):
     for name in ("torch", "cupy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')")
@@ -87,6 +98,13 @@ def test_user_mistake_ends_with_one_sentence(tmp_path):
 def test_folder_with_a_space_is_refused(tmp_path):
     ended = run_python("import jittor_environment", JITTOR_HOME=str(tmp_path / "my cache"))
     assert ended.returncode == 2 and "my cache" in ended.stderr
+
+
+def test_impossible_cache_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    ended = run_python("import jittor_environment", JITTOR_HOME=str(tmp_path / "file"))
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1 and "JITTOR_HOME=" in ended.stderr
 
 
 def test_importing_jittor_first_is_an_error(tmp_path):
