@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes .venv_pytorch and .venv_jittor and fills vocab/; does nothing where that is done already.
 #   bash scripts/setup.sh [pytorch|jittor|both] [--check]
-# PYTHON names the interpreter to build on; by default the first that fits of python3, python3.12, python3.11, python3.10.
+# PYTHON names the interpreter to build on; by default the first of python3, python3.12, python3.11, python3.10 that fits.
 set -euo pipefail
 for python in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
     if "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
         exec "$python" "$(dirname "${BASH_SOURCE[0]}")/setup_environment.py" "$@"
     fi
 done
-echo "setup.sh: error: ${PYTHON:-python3} is missing, or not Python 3.10 to 3.12, which torch and Jittor together need:" \
+echo "setup.sh: error: ${PYTHON:-python3} is missing or not Python 3.10 to 3.12, which torch and Jittor need:" \
     "\`apt-get install python3 python3-venv python3-dev\`, or name another one: PYTHON=/path/to/python3.12" >&2
 exit 2

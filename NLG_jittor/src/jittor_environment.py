@@ -312,10 +312,11 @@ def load():
         if set(path) & set(" \t\"'"):
             raise UserError(f"found a space or a quote in {path!r}; Jittor cannot compile there: move the project, "
                             "or the folder that JITTOR_HOME names")
+    cache = os.path.join(home, ".cache", "jittor")
     try:
-        os.makedirs(os.path.join(home, ".cache", "jittor"), exist_ok=True)
+        os.makedirs(cache, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot keep compiled files in {home}/.cache/jittor: {error.strerror}; name a folder of yours: "
+        raise UserError(f"cannot keep compiled files in {cache}: {error.strerror}; name a folder of yours: "
                         "JITTOR_HOME=/path/to/folder") from error
     nvcc, problem = jittor_cuda.find_nvcc() if jittor_cuda.device_count() else ("", None)
     if problem:
@@ -325,9 +326,7 @@ def load():
     if not has_onednn:
         warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
                       "`pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1`", stacklevel=2)
-    packages = installed
-    if nvcc:
-        packages = jittor_cuda.patched_copy(installed, version, os.path.join(home, ".cache", "jittor"))
+    packages = jittor_cuda.patched_copy(installed, version, cache) if nvcc else installed
     sys.path.insert(0, packages)
     try:
         jittor = import_quietly(home, import_variables(home, nvcc, has_onednn))

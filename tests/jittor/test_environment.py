@@ -22,7 +22,8 @@ from common.errors import UserError  # noqa: E402
 def run_python(program, *path, **variables):
     """Runs a program in a fresh interpreter that finds the Jittor tree; returns the ended process."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, path), str(SOURCES)])} | variables
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def test_import_leaves_no_traces(tmp_path):
@@ -243,7 +244,8 @@ def test_patched_sources_compile(installed, tmp_path):
         pytest.skip("no CUDA toolkit is here")
     package = Path(jittor_cuda.patched_copy(installed[1], installed[0], str(tmp_path)), "jittor")
     program = tmp_path / "patched.cu"
-    program.write_text('#define IS_CUDA\n#include <cuda_runtime.h>\n#include "helper_cuda.h"\n#include "misc/cuda_limits.h"\n'
+    program.write_text('#define IS_CUDA\n#include <cuda_runtime.h>\n'
+                       '#include "helper_cuda.h"\n#include "misc/cuda_limits.h"\n'
                        "__global__ void limits(int* x) { x[0] = numeric_min<int>(); }\n"
                        "int device() { return gpuDeviceInit(gpuGetMaxGflopsDeviceId()); }\n")
     folders = [f"-I{package / 'extern' / 'cuda' / 'inc'}", f"-I{package / 'src'}"]
