@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv_pytorch and .venv_jittor and fills vocab/; does nothing where that is done already.
 #   bash scripts/setup.sh [pytorch|jittor|both] [--check]
-# PYTHON names the interpreter to build on; by default the first of python3, python3.12, python3.11, python3.10 that fits.
+# PYTHON names the interpreter to build on; by default the first that fits of python3, python3.12, 3.11 and 3.10.
 set -euo pipefail
 for python in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
     if "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then

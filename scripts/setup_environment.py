@@ -56,8 +56,8 @@ def check_python():
         UserError: this Python is too old or too new, or has no venv module that works.
     """
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-        raise UserError(f"found Python {sys.version.split()[0]} ({sys.executable}); torch and Jittor need 3.10 to 3.12: "
-                        "install one and run PYTHON=python3.12 bash scripts/setup.sh")
+        raise UserError(f"found Python {sys.version.split()[0]} ({sys.executable}); torch and Jittor need 3.10 "
+                        "to 3.12: install one and run PYTHON=python3.12 bash scripts/setup.sh")
     try:
         import ensurepip  # noqa: F401  Debian leaves it out of python3
         import venv  # noqa: F401
