@@ -190,7 +190,8 @@ def beam_arguments(argv, description):
     _positive(arguments, "batch_size", "eval_len", "beam")
     _refuse(arguments.eval_len >= arguments.seq_len,
             f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
-    _refuse(arguments.repetition_penalty <= 0, f"--repetition_penalty {arguments.repetition_penalty}: expected more than 0")
+    _refuse(arguments.repetition_penalty <= 0,
+            f"--repetition_penalty {arguments.repetition_penalty}: expected more than 0")
     _refuse(arguments.beam > arguments.card.vocabulary, f"--beam {arguments.beam}: larger than the vocabulary")
     _refuse(arguments.no_repeat_ngram_size < 0 or arguments.min_length < 0,
             "--no_repeat_ngram_size and --min_length: expected 0 or more")

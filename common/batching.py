@@ -44,9 +44,10 @@ def read_rows(path):
     for line_number, record in read_json_lines(path, keys=("context", "completion")):
         for key in ("context", "completion"):
             ids = record[key]
-            if not isinstance(ids, list) or not all(type(token) is int and 0 <= token < VOCABULARY_SIZE for token in ids):
-                raise UserError(f"{path}:{line_number}: {key!r} is not a list of token ids from 0 to {VOCABULARY_SIZE - 1}; "
-                                "encode the text with src/gpt2_encode.py first")
+            if not (isinstance(ids, list)
+                    and all(type(token) is int and 0 <= token < VOCABULARY_SIZE for token in ids)):
+                raise UserError(f"{path}:{line_number}: {key!r} is not a list of token ids from 0 to "
+                                f"{VOCABULARY_SIZE - 1}; encode the text with src/gpt2_encode.py first")
         if not record["context"]:
             raise UserError(f"{path}:{line_number}: the context is empty; encode with --add_bos")
         rows.append(Row(record["context"], record["completion"]))

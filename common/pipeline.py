@@ -53,7 +53,7 @@ def interpreter(framework):
 
 
 def relative(word, folder):
-    """Returns a path inside the project as seen from ``folder``, where data/ and its like are linked; others as text."""
+    """Returns a path inside the project as seen from ``folder``, where data/ and others are linked; else as text."""
     if not isinstance(word, Path) or not word.is_relative_to(ROOT):
         return str(word)
     inside = word.relative_to(ROOT)
@@ -94,7 +94,8 @@ def run_command(command, stamps, force):
             log.write(line)
         status = process.wait()
     if status != 0:
-        raise UserError(f"the stage {command.name} ended with exit status {status}; what it printed is in {command.log}")
+        raise UserError(f"the stage {command.name} ended with exit status {status}; what it printed is in "
+                        f"{command.log}")
     absent = [path for path in command.outputs if not os.path.exists(path)]
     if absent:
         raise UserError(f"the stage {command.name} did not write {absent[0]}; what it printed is in {command.log}")
@@ -122,7 +123,8 @@ class Run:
     def data_commands(self):
         """The raw data to encoded rows, and the backbone where it is not there yet."""
         python, options = interpreter(self.frameworks[0]), self.options
-        made = [self.data / f"{split}{end}" for split in ("train", "valid", "test") for end in (".jsonl", "_formatted.jsonl")]
+        made = [self.data / f"{split}{end}" for split in ("train", "valid", "test")
+                for end in (".jsonl", "_formatted.jsonl")]
 
         def command(name, words, inputs, outputs):
             return Command(name, [relative(word, ROOT) for word in words], ROOT, inputs, outputs,

@@ -2,8 +2,8 @@
 
     python scripts/update_readme.py [--check]
 
-A marker is a line ``<!-- table: log/RUN/table.md -->``; what stands between it and ``<!-- end of table -->`` is replaced
-by that file without its heading. With --check nothing is written and exit status 1 says that something would change.
+A marker is a line ``<!-- table: log/RUN/table.md -->``; what stands between it and ``<!-- end of table -->`` is
+replaced by that file without its heading. With --check nothing is written and exit status 1 says that something would change.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def with_tables(text):
 def main(argv):
     """Updates both files; returns 1 where --check finds a difference."""
     parser = argparse.ArgumentParser(prog="update_readme.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a table is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a table is old")
     arguments = parser.parse_args(argv)
     changed = []
     for path in (ROOT / "README.md", ROOT / "README_zh.md"):

@@ -17,7 +17,6 @@ import glob
 import hashlib
 import os
 import platform
-import resource
 import shlex
 import shutil
 import signal
