@@ -57,7 +57,7 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset("gpt2.nano", "made-up restaurants from a seeded grammar", {"max_epoch": 3, "warmup_step": 50}),
+    "demo": Preset("gpt2.nano", "made-up restaurants from a seeded grammar", {"max_epoch": 3, "warmup_step": 50, "log_interval": 25}),
     "sampled": Preset("gpt2.md", "stratified 18 % sample", {"train_batch_size": 4}),
     "paper": Preset("gpt2.md", "full data set", beam={"length_penalty": 0.9}),
 }
