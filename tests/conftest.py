@@ -33,3 +33,28 @@ def shared_data():
 @pytest.fixture(scope="session")
 def metric_cases():
     return shared_folder("metric_cases")
+
+
+@pytest.fixture(scope="session")
+def vocab(project_root):
+    """The folder with GPT-2's vocabulary, or a skip where setup has not filled it."""
+    folder = project_root / "vocab"
+    if not all((folder / name).is_file() for name in ("encoder.json", "vocab.bpe")):
+        pytest.skip("vocab/ is not filled: run scripts/setup.sh")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(vocab):
+    """GPT-2's tokenizer."""
+    from common.tokenizer import load_tokenizer
+
+    return load_tokenizer(vocab)
+
+
+@pytest.fixture(scope="session")
+def plain(vocab):
+    """The slow, plain tokenizer that is the fast one's oracle."""
+    from plain_bpe import PlainBPE
+
+    return PlainBPE(vocab)

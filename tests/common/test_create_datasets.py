@@ -15,12 +15,6 @@ from common.errors import UserError
 
 
 @pytest.fixture
-def vocab(project_root):
-    if not (project_root / "vocab/encoder.json").is_file():
-        pytest.skip("vocab/ is not filled: run scripts/setup.sh")
-
-
-@pytest.fixture
 def source(tmp_path):
     """A folder with a small E2E: train gzipped, the others plain."""
     folder = tmp_path / "source" / "e2e"

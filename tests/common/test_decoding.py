@@ -13,20 +13,6 @@ from common.converting import convert_e2e, convert_webnlg
 from common.decoding import cut_ids, cut_text, finish, main, write_references
 from common.errors import UserError
 from common.files import write_json_lines
-from common.tokenizer import load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def vocab(project_root):
-    folder = project_root / "vocab"
-    if not (folder / "encoder.json").is_file():
-        pytest.skip("vocab/ is not filled: run scripts/setup.sh")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(vocab):
-    return load_tokenizer(vocab)
 
 
 @pytest.fixture

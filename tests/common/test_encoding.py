@@ -12,20 +12,6 @@ from common.encoding import ROWS_AT_ONCE, encode_rows, main
 from common.errors import UserError
 from common.files import read_json_lines
 from common.tokenizer import load_tokenizer
-from plain_bpe import PlainBPE
-
-
-@pytest.fixture(scope="module")
-def vocab(project_root):
-    folder = project_root / "vocab"
-    if not (folder / "encoder.json").is_file():
-        pytest.skip("vocab/ is not filled: run scripts/setup.sh")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plain(vocab):
-    return PlainBPE(vocab)
 
 
 def write_rows(path, rows):

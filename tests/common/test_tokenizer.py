@@ -9,28 +9,9 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from common.tokenizer import load_tokenizer
 from common.vocabulary import BLANK_LINE, END_OF_TEXT, END_OF_TEXT_TOKEN, VOCABULARY_SIZE
-from plain_bpe import PlainBPE
 
 TEXTS = ["", " ", "Hello world", " it's  we'll\tI'D", "\n\n\n", "name : Café Brazil | price : £ 20 - 25",
          "naïve 東京 😀 e\u0301", "a\u2028b\x85c\r\n", "<|endoftext|>", "1234567 3.14", "\x00\x7f\xa0\u3000x"]
-
-
-@pytest.fixture(scope="module")
-def vocab(project_root):
-    folder = project_root / "vocab"
-    if not (folder / "encoder.json").is_file() or not (folder / "vocab.bpe").is_file():
-        pytest.skip("vocab/ is not filled: run scripts/setup.sh")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(vocab):
-    return load_tokenizer(vocab)
-
-
-@pytest.fixture(scope="module")
-def plain(vocab):
-    return PlainBPE(vocab)
 
 
 def test_known_ids(tokenizer):
