@@ -3,6 +3,8 @@
 import jittor as jt
 from jittor import nn
 
+import kernels
+
 
 class MergedLinear(nn.Module):
     """A linear layer whose output is several projections side by side, some of them with a low-rank update.
@@ -34,31 +36,19 @@ class MergedLinear(nn.Module):
             self.lora_A = jt.zeros((enabled * r, in_features))
             self.lora_B = jt.zeros((enabled * (out_features // len(enable_lora)), r))
 
-    def spread_lora_B(self):
-        """Returns ``lora_B`` as one ``(out_features, enabled * r)`` matrix, zero where a projection has no update."""
-        r, enabled = self.r, sum(self.enable_lora)
-        out_features = self.bias.shape[0]
-        width = out_features // len(self.enable_lora)
-        # Element (i0, i1) belongs to projection i0 / width and to the update of the enabled projection i1 / r.
-        columns = [column for column, has_update in enumerate(self.enable_lora) if has_update]
-        inside = " || ".join(f"(i0/{width}=={column} && i1/{r}=={row})" for row, column in enumerate(columns))
-        return self.lora_B.reindex([out_features, enabled * r], [f"i1/{r}*{width}+i0%{width}", f"i1%{r}"],
-                                   overflow_conditions=[f"!({inside})"])
-
     def execute(self, x):
         """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, float32."""
-        batch, length, width = x.shape
-        flat = x.reshape(batch * length, width)
-        result = jt.matmul(flat, self.weight) + self.bias
-        if self.r > 0:
-            update = nn.matmul_transpose(dropout(flat, self.lora_dropout, self.is_training()), self.lora_A)
-            result = result + nn.matmul_transpose(update, self.spread_lora_B() * self.scaling)
-        return result.reshape(batch, length, -1)
+        if self.r == 0:
+            return kernels.Linear.apply(x, self.weight, self.bias)
+        columns = [column for column, has_update in enumerate(self.enable_lora) if has_update]
+        probability = self.lora_dropout if self.is_training() else 0.0
+        return kernels.LoraLinear.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, columns, self.scaling,
+                                        probability)
 
 
 def dropout(x, probability, training):
     """Zeroes each element with ``probability`` and divides the rest by ``1 - probability``; in training only."""
-    return nn.dropout(x, probability, training)
+    return kernels.dropout(x, probability, kernels.dropout_seed()) if training and probability else x
 
 
 def mark_only_lora_as_trainable(model):

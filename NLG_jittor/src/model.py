@@ -4,13 +4,12 @@ Shapes are ``(batch, seq, width)`` for hidden states and ``(batch, heads, seq, h
 decoding, ``rows`` is contexts times beam, the beam of one context on consecutive rows.
 """
 
-import functools
 import math
 
 import jittor as jt
-import numpy as np
 from jittor import nn
 
+import kernels
 from lora import MergedLinear
 
 MASKED = -1e9
@@ -18,41 +17,28 @@ MASKED = -1e9
 
 def gelu(x):
     """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2), as GPT-2 was trained with."""
-    slope = math.sqrt(8.0 / math.pi)  # (1 + tanh(u)) / 2 = sigmoid(2 u), which takes fewer operations
-    return x * jt.sigmoid(x * (slope + slope * 0.044715 * x * x))
+    return kernels.Gelu.apply(x)
 
 
-@functools.lru_cache(maxsize=None)
-def causal_mask(length):
-    """Returns ``(1, length, length)``, 0 or MASKED above the diagonal; made once, for each op costs time in Jittor."""
-    return jt.array(np.triu(np.full((1, length, length), MASKED, np.float32), 1)).stop_grad()
-
-
-def causal_attention(query, key, value):
+def causal_attention(fused, heads):
     """Scaled dot-product attention in which a position sees itself and what comes before it.
 
-    Takes and returns ``(batch, heads, seq, head_width)``.
+    Args:
+        fused: ``(batch, seq, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
+        heads: number of heads.
+
+    Returns:
+        ``(batch, seq, width)``.
     """
-    batch, heads, length, head_width = query.shape
-    query, key, value = (x.reshape(batch * heads, length, head_width) for x in (query, key, value))
-    # The factor goes on the product: on a factor it would hide the product from the library that computes it.
-    scores = nn.bmm_transpose(query, key) * (1.0 / math.sqrt(head_width)) + causal_mask(length)
-    return jt.matmul(nn.softmax(scores, dim=2), value).reshape(batch, heads, length, head_width)
+    return kernels.Attention.apply(fused, heads)
 
 
-def cross_entropy(logits, targets, label_smoothing):
-    """``(1 - e) * nll + e * mean over vocabulary of -log p`` for each row of ``(count, vocabulary)``.
+def token_losses(hidden, embedding, targets, label_smoothing):
+    """``(1 - e) * nll + e * mean over vocabulary of -log p`` of the logits ``hidden @ embedding.T``.
 
-    The sums over the vocabulary run in float64: one float32 accumulator loses three digits there.
+    Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``.
     """
-    count, vocabulary = logits.shape
-    shifted = logits - logits.max(dim=1, keepdims=True)
-    log_sum = shifted.exp().float64().sum(1).float32().log()
-    nll = log_sum - shifted[jt.arange(count), targets]
-    if label_smoothing == 0:
-        return nll
-    smooth = log_sum - shifted.float64().sum(1).float32() / vocabulary
-    return (1.0 - label_smoothing) * nll + label_smoothing * smooth
+    return kernels.TokenLosses.apply(hidden, embedding, targets, label_smoothing)
 
 
 class LayerNorm(nn.Module):
@@ -64,9 +50,7 @@ class LayerNorm(nn.Module):
         self.bias = jt.zeros((width,))
 
     def execute(self, x):
-        centred = x - x.mean(dim=-1, keepdims=True)
-        variance = (centred * centred).mean(dim=-1, keepdims=True)
-        return centred * (1.0 / jt.sqrt(variance + 1e-5)) * self.weight + self.bias
+        return kernels.LayerNorm.apply(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -78,10 +62,11 @@ class Attention(nn.Module):
         self.c_attn = MergedLinear(card.width, 3 * card.width, **lora("q", "k", "v"))
         self.c_proj = MergedLinear(card.width, card.width, **lora("o"))
 
-    def query_key_value(self, x):
-        batch, length, width = x.shape
-        fused = self.c_attn(x).reshape(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = (fused[:, :, part].transpose(0, 2, 1, 3) for part in range(3))
+    def split_heads(self, fused):
+        """``(batch, seq, 3 * width)`` to queries, keys and values, each ``(batch, heads, seq, head_width)``."""
+        batch, length, width = fused.shape
+        parts = fused.reshape(batch, length, 3, self.heads, width // 3 // self.heads)
+        query, key, value = (parts[:, :, part].transpose(0, 2, 1, 3) for part in range(3))
         return query, key, value
 
     def merge_heads(self, x):
@@ -90,8 +75,8 @@ class Attention(nn.Module):
 
     def execute(self, x):
         """Returns the output ``(batch, seq, width)`` and the keys and values, for a cache."""
-        query, key, value = self.query_key_value(x)
-        return self.c_proj(self.merge_heads(causal_attention(query, key, value))), (key, value)
+        fused = self.c_attn(x)
+        return self.c_proj(causal_attention(fused, self.heads)), self.split_heads(fused)[1:]
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -106,7 +91,7 @@ class Attention(nn.Module):
         Returns:
             The output ``(rows, 1, width)`` and the generated keys and values with this token's.
         """
-        query, key, value = self.query_key_value(x)
+        query, key, value = self.split_heads(self.c_attn(x))
         if generated is not None:
             key = jt.concat([generated[0], key], dim=2)
             value = jt.concat([generated[1], value], dim=2)
@@ -196,7 +181,7 @@ class Embedding(nn.Module):
         self.weight = jt.zeros((count, width))
 
     def execute(self, indices):
-        return self.weight[indices]
+        return kernels.embedding(indices, self.weight)
 
 
 class GPT2LMModel(nn.Module):
@@ -215,11 +200,12 @@ class GPT2LMModel(nn.Module):
         """Copies ``{name: numpy array}`` into the parameters of those names; shapes must have been checked."""
         parameters = dict(self.named_parameters())
         for name, array in arrays.items():
-            parameters[name].assign(jt.array(array))
+            is_product = array.ndim == 2 and "lora_" not in name
+            parameters[name].assign(kernels.frozen(array) if is_product else jt.array(array))
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits."""
-        return nn.matmul_transpose(hidden, self.transformer.wte.weight)
+        return kernels.logits(hidden, self.transformer.wte.weight)
 
     def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
         """Label-smoothed cross-entropy, averaged over the positions that carry a loss.
@@ -235,8 +221,8 @@ class GPT2LMModel(nn.Module):
             label_smoothing: e.
         """
         hidden, _ = self.transformer(input_ids)
-        chosen = hidden.reshape(-1, hidden.shape[-1])[loss_positions]
-        per_token = cross_entropy(self.logits(chosen), loss_targets, label_smoothing)
+        chosen = kernels.TakeRows.apply(hidden, loss_positions)
+        per_token = token_losses(chosen, self.transformer.wte.weight, loss_targets, label_smoothing)
         return (per_token * loss_mask).sum() / (loss_mask.sum() + 0.0001)
 
     def prompt(self, input_ids, lengths):

@@ -1,0 +1,328 @@
+// What kernels.py computes on a processor, on plain row-major float arrays; kernels_cuda.h has the same functions.
+//
+// Products go to oneDNN's sgemm, which runs on one thread inside a parallel region and on all of them outside.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+enum Precision { FP32 = 0, TF32 = 1, BF16 = 2, FP16 = 3 };
+typedef float Weight;  // in 16-bit training the values are rounded, the storage is not
+
+#ifdef HAS_ONEDNN
+extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
+                          int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+#else
+static inline int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
+                      int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+    #pragma omp parallel for
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) c[i * ldc + j] = beta == 0 ? 0 : beta * c[i * ldc + j];
+        for (int64_t l = 0; l < k; l++) {
+            const float factor = alpha * (transa == 'N' ? a[i * lda + l] : a[l * lda + i]);
+            if (transb == 'N')
+                for (int64_t j = 0; j < n; j++) c[i * ldc + j] += factor * b[l * ldb + j];
+            else
+                for (int64_t j = 0; j < n; j++) c[i * ldc + j] += factor * b[j * ldb + l];
+        }
+    }
+    return 0;
+}
+#endif
+
+// Rounds to the nearest number that has `bits` fewer bits in its fraction, ties to even.
+static inline float rounded(float x, int bits) {
+    uint32_t word;
+    memcpy(&word, &x, 4);
+    const uint32_t half = (1u << (bits - 1)) - 1 + ((word >> bits) & 1);
+    word = (word + half) & ~((1u << bits) - 1);
+    memcpy(&x, &word, 4);
+    return x;
+}
+
+// fp16 has 10 bits of fraction like this, and loses its smallest numbers and its largest, which bf16 does not.
+static inline float rounded_to(float x, int precision) {
+    if (precision == BF16) return rounded(x, 16);
+    if (std::fabs(x) > 65504.f) return x > 0 ? INFINITY : (x < 0 ? -INFINITY : x);
+    if (std::fabs(x) < 6.103515625e-5f) return std::nearbyint(x * 16777216.f) / 16777216.f;
+    return rounded(x, 13);
+}
+
+static inline void round_weight(const float* x, Weight* out, int64_t count, int precision) {
+    #pragma omp parallel for
+    for (int64_t i = 0; i < count; i++) out[i] = rounded_to(x[i], precision);
+}
+
+// y (rows, out) = x (rows, in) @ w + beta * y, where w is stored (in, out), or (out, in) if it is `transposed`.
+static inline void weight_product(const float* x, const Weight* w, float* y, int64_t rows, int64_t in, int64_t out,
+                           bool transposed, float beta, int precision, float* scratch) {
+    if (precision >= BF16) {
+        round_weight(x, scratch, rows * in, precision);
+        x = scratch;
+    }
+    dnnl_sgemm('N', transposed ? 'T' : 'N', rows, out, in, 1.f, x, in, w, transposed ? in : out, beta, y, out);
+}
+
+static inline void layer_norm_forward(const float* x, const float* weight, const float* bias, float* y, float* means,
+                               float* scales, int64_t rows, int64_t width) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        const float* from = x + row * width;
+        float sum = 0, squares = 0;
+        for (int64_t i = 0; i < width; i++) sum += from[i];
+        const float mean = sum / width;
+        for (int64_t i = 0; i < width; i++) squares += (from[i] - mean) * (from[i] - mean);
+        const float scale = 1.f / std::sqrt(squares / width + 1e-5f);
+        for (int64_t i = 0; i < width; i++) y[row * width + i] = (from[i] - mean) * scale * weight[i] + bias[i];
+        means[row] = mean;
+        scales[row] = scale;
+    }
+}
+
+static inline void layer_norm_backward(const float* dy, const float* x, const float* weight, const float* means,
+                                const float* scales, float* dx, int64_t rows, int64_t width) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        const float *grad = dy + row * width, *from = x + row * width;
+        const float mean = means[row], scale = scales[row];
+        float sum = 0, product = 0;
+        for (int64_t i = 0; i < width; i++) {
+            sum += grad[i] * weight[i];
+            product += grad[i] * weight[i] * (from[i] - mean);
+        }
+        const float a = sum / width, b = product * scale * scale / width;
+        for (int64_t i = 0; i < width; i++)
+            dx[row * width + i] = scale * (grad[i] * weight[i] - a - (from[i] - mean) * b);
+    }
+}
+
+static inline void fill_rows(const float* bias, float* y, int64_t rows, int64_t width) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < width; i++)
+            y[row * width + i] = bias[i];
+}
+
+// gelu(u) = u * sigmoid(2 * sqrt(2 / pi) * (u + 0.044715 * u^3)), the tanh form in other words
+static inline float gelu_gate(float u) {
+    return 1.f / (1.f + std::exp(-1.5957691216057308f * (u + 0.044715f * u * u * u)));
+}
+
+static inline void gelu_forward(const float* u, float* y, int64_t count) {
+    #pragma omp parallel for simd
+    for (int64_t i = 0; i < count; i++) y[i] = u[i] * gelu_gate(u[i]);
+}
+
+static inline void gelu_backward(const float* dy, const float* u, float* du, int64_t count) {
+    #pragma omp parallel for simd
+    for (int64_t i = 0; i < count; i++) {
+        const float gate = gelu_gate(u[i]);
+        const float slope = 1.5957691216057308f * (1.f + 0.134145f * u[i] * u[i]);
+        du[i] = dy[i] * (gate + u[i] * gate * (1.f - gate) * slope);
+    }
+}
+
+// 0 where element `index` is dropped, else 1 / (1 - probability); the bits are those of murmur3's 32-bit finaliser.
+static inline float dropout_factor(uint32_t index, uint32_t seed, uint32_t threshold, float kept) {
+    uint32_t h = index * 0x9e3779b1u + seed;
+    h ^= h >> 16; h *= 0x85ebca6bu; h ^= h >> 13; h *= 0xc2b2ae35u; h ^= h >> 16;
+    return h < threshold ? 0.f : kept;
+}
+
+struct Dropout {
+    uint32_t seed, threshold;
+    float kept;
+    Dropout(double seed, double probability) : seed((uint32_t)seed),
+        threshold((uint32_t)(probability * 4294967296.0)), kept((float)(1.0 / (1.0 - probability))) {}
+    inline float operator()(int64_t index) const { return dropout_factor((uint32_t)index, seed, threshold, kept); }
+};
+
+static inline void dropout_apply(const float* x, float* y, int64_t count, Dropout dropout) {
+    #pragma omp parallel for simd
+    for (int64_t i = 0; i < count; i++) y[i] = x[i] * dropout(i);
+}
+
+// What LoRA adds: for the p-th of `enabled` projections, columns[p] * width .. of y get scaling * t_p @ B_p.T, with
+// t = dropout(x) @ A.T, A (enabled * r, in), B (enabled * width, r).
+struct Lora {
+    int r, enabled, width;
+    int columns[3];
+    float scaling;
+};
+
+static inline void lora_forward(const float* x, const float* a, const float* b, float* t, float* y, int64_t rows, int64_t in,
+                         int64_t out, Lora lora, Dropout dropout) {
+    const int total = lora.enabled * lora.r;
+    #pragma omp parallel
+    {
+        std::vector<float> kept(in);
+        #pragma omp for
+        for (int64_t row = 0; row < rows; row++) {
+            for (int64_t i = 0; i < in; i++) kept[i] = x[row * in + i] * (dropout.threshold ? dropout(row * in + i) : 1.f);
+            for (int e = 0; e < total; e++) {
+                float sum = 0;
+                for (int64_t i = 0; i < in; i++) sum += kept[i] * a[e * in + i];
+                t[row * total + e] = sum;
+            }
+            for (int p = 0; p < lora.enabled; p++)
+                for (int j = 0; j < lora.width; j++) {
+                    float sum = 0;
+                    for (int e = 0; e < lora.r; e++)
+                        sum += t[row * total + p * lora.r + e] * b[(p * lora.width + j) * lora.r + e];
+                    y[row * out + lora.columns[p] * lora.width + j] += lora.scaling * sum;
+                }
+        }
+    }
+}
+
+// Adds LoRA's part to dx and writes da and db.
+static inline void lora_backward(const float* dy, const float* x, const float* a, const float* b, const float* t, float* dx,
+                          float* da, float* db, float* dt, int64_t rows, int64_t in, int64_t out, Lora lora,
+                          Dropout dropout) {
+    const int total = lora.enabled * lora.r;
+    for (int p = 0; p < lora.enabled; p++) {
+        const float* part = dy + lora.columns[p] * lora.width;
+        const int64_t first = (int64_t)p * lora.width * lora.r;
+        dnnl_sgemm('N', 'N', rows, lora.r, lora.width, lora.scaling, part, out, b + first, lora.r, 0.f,
+                   dt + p * lora.r, total);
+        dnnl_sgemm('T', 'N', lora.width, lora.r, rows, lora.scaling, part, out, t + p * lora.r, total, 0.f,
+                   db + first, lora.r);
+    }
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < in; i++) {
+            float sum = 0;
+            for (int e = 0; e < total; e++) sum += dt[row * total + e] * a[e * in + i];
+            dx[row * in + i] += sum * (dropout.threshold ? dropout(row * in + i) : 1.f);
+        }
+    std::vector<float> kept;
+    if (dropout.threshold) {
+        kept.resize(rows * in);
+        dropout_apply(x, kept.data(), rows * in, dropout);
+        x = kept.data();
+    }
+    dnnl_sgemm('T', 'N', total, in, rows, 1.f, dt, total, x, in, 0.f, da, in);
+}
+
+// Causal attention. qkv (batch, length, 3, heads, head_width); weights (batch, heads, length, length), y like one of
+// the three. `pointers` is for the GPU alone.
+static inline void attention_forward(const float* qkv, float* y, float* weights, int64_t* pointers, int64_t batch,
+                              int64_t length, int64_t heads, int64_t head_width, int precision) {
+    const int64_t width = heads * head_width;
+    const float factor = 1.f / std::sqrt((float)head_width);
+    #pragma omp parallel for
+    for (int64_t index = 0; index < batch * heads; index++) {
+        const float* query = qkv + (index / heads) * length * 3 * width + (index % heads) * head_width;
+        float* scores = weights + index * length * length;
+        dnnl_sgemm('N', 'T', length, length, head_width, factor, query, 3 * width, query + width, 3 * width, 0.f,
+                   scores, length);
+        for (int64_t i = 0; i < length; i++) {
+            float *row = scores + i * length, highest = row[0], sum = 0;
+            #pragma omp simd reduction(max : highest)
+            for (int64_t j = 1; j <= i; j++) highest = std::max(highest, row[j]);
+            for (int64_t j = 0; j <= i; j++) { row[j] = std::exp(row[j] - highest); sum += row[j]; }
+            for (int64_t j = 0; j <= i; j++) row[j] /= sum;
+            for (int64_t j = i + 1; j < length; j++) row[j] = 0;
+        }
+        dnnl_sgemm('N', 'N', length, head_width, length, 1.f, scores, length, query + 2 * width, 3 * width, 0.f,
+                   y + (index / heads) * length * width + (index % heads) * head_width, width);
+    }
+}
+
+static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv, float* dweights,
+                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width,
+                               int precision) {
+    const int64_t width = heads * head_width;
+    const float factor = 1.f / std::sqrt((float)head_width);
+    #pragma omp parallel for
+    for (int64_t index = 0; index < batch * heads; index++) {
+        const int64_t offset = (index / heads) * length * 3 * width + (index % heads) * head_width;
+        const float *query = qkv + offset, *p = weights + index * length * length;
+        const float* grad = dy + (index / heads) * length * width + (index % heads) * head_width;
+        float *dquery = dqkv + offset, *dp = dweights + index * length * length;
+        dnnl_sgemm('T', 'N', length, head_width, length, 1.f, p, length, grad, width, 0.f, dquery + 2 * width, 3 * width);
+        dnnl_sgemm('N', 'T', length, length, head_width, 1.f, grad, width, query + 2 * width, 3 * width, 0.f, dp, length);
+        for (int64_t i = 0; i < length; i++) {
+            float sum = 0;
+            for (int64_t j = 0; j <= i; j++) sum += p[i * length + j] * dp[i * length + j];
+            for (int64_t j = 0; j < length; j++) dp[i * length + j] = p[i * length + j] * (dp[i * length + j] - sum);
+        }
+        dnnl_sgemm('N', 'N', length, head_width, length, factor, dp, length, query + width, 3 * width, 0.f, dquery,
+                   3 * width);
+        dnnl_sgemm('T', 'N', length, head_width, length, factor, dp, length, query, 3 * width, 0.f, dquery + width,
+                   3 * width);
+    }
+}
+
+// y (count, width) = table[indices]
+static inline void take_weights(const int* indices, const Weight* table, float* y, int64_t count, int64_t width,
+                                int precision) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < count; row++) memcpy(y + row * width, table + indices[row] * width, width * 4);
+}
+
+static inline void take_rows(const int* indices, const float* x, float* y, int64_t count, int64_t width) {
+    take_weights(indices, x, y, count, width, FP32);
+}
+
+// x (rows, width) = 0, then x[indices] += dy (count, width)
+static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows,
+                            int64_t width) {
+    memset(x, 0, rows * width * 4);
+    for (int64_t row = 0; row < count; row++)
+        for (int64_t i = 0; i < width; i++) x[indices[row] * width + i] += dy[row * width + i];
+}
+
+// In place of logits (rows, vocabulary) their loss's gradient times `scale`, where asked for; `losses` (rows) get the
+// loss.
+static inline void cross_entropy_rows(float* logits, const int* targets, float* losses, int64_t rows, int64_t vocabulary,
+                               float smoothing, bool gradient, float scale) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        float* z = logits + row * vocabulary;
+        float highest = z[0];
+        #pragma omp simd reduction(max : highest)
+        for (int64_t j = 1; j < vocabulary; j++) highest = std::max(highest, z[j]);
+        const float chosen = z[targets[row]] - highest;
+        double exponentials = 0, total = 0;
+        // blocks, for a float32 accumulator over the whole vocabulary would lose three digits
+        for (int64_t begin = 0; begin < vocabulary; begin += 256) {
+            const int64_t end = std::min(begin + 256, vocabulary);
+            float block = 0, plain = 0;
+            for (int64_t j = begin; j < end; j++) {
+                const float shifted = z[j] - highest, exponential = std::exp(shifted);
+                block += exponential;
+                plain += shifted;
+                if (gradient) z[j] = exponential;
+            }
+            exponentials += block;
+            total += plain;
+        }
+        const float log_sum = (float)std::log(exponentials);
+        losses[row] = (1.f - smoothing) * (log_sum - chosen) + smoothing * (log_sum - (float)(total / vocabulary));
+        if (gradient) {
+            const float inverse = (float)(scale / exponentials), uniform = scale * smoothing / vocabulary;
+            for (int64_t j = 0; j < vocabulary; j++) z[j] = z[j] * inverse - uniform;
+            z[targets[row]] -= scale * (1.f - smoothing);
+        }
+    }
+}
+
+static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
+                  float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size, float kept) {
+    for (int64_t i = 0; i < count; i++) {
+        new_m[i] = beta1 * m[i] + (1.f - beta1) * g[i];
+        new_v[i] = beta2 * v[i] + (1.f - beta2) * g[i] * g[i];
+        new_p[i] = (p[i] - step_size * new_m[i] / (std::sqrt(new_v[i]) + eps)) * kept;
+    }
+}
+
+static inline void add_squares(const float* x, int64_t count, double* sum) {
+    double total = 0;
+    for (int64_t i = 0; i < count; i++) total += (double)x[i] * x[i];
+    *sum += total;
+}
+
+static inline void set_zero(void* array, int64_t bytes) { memset(array, 0, bytes); }

@@ -1,0 +1,191 @@
+// Layer norm, GELU, embedding, loss and optimiser; see cuda_products.h.
+#pragma once
+#include "cuda_products.h"
+
+// One warp a row from here on, unless a kernel says otherwise.
+static __global__ void layer_norm_forward_kernel(const float* x, const float* weight, const float* bias, float* y,
+                                                 float* means, float* scales, int rows, int width) {
+    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+    if (row >= rows) return;
+    x += (int64_t)row * width;
+    float sum = 0, squares = 0;
+    for (int i = lane; i < width; i += 32) sum += x[i];
+    const float mean = warp_sum(sum) / width;
+    for (int i = lane; i < width; i += 32) squares += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1.f / sqrtf(warp_sum(squares) / width + 1e-5f);
+    for (int i = lane; i < width; i += 32) y[(int64_t)row * width + i] = (x[i] - mean) * scale * weight[i] + bias[i];
+    if (lane == 0) { means[row] = mean; scales[row] = scale; }
+}
+
+static inline void layer_norm_forward(const float* x, const float* weight, const float* bias, float* y, float* means,
+                               float* scales, int64_t rows, int64_t width) {
+    layer_norm_forward_kernel<<<blocks_of(rows * 32, 128), 128>>>(x, weight, bias, y, means, scales, rows, width);
+}
+
+static __global__ void layer_norm_backward_kernel(const float* dy, const float* x, const float* weight,
+                                                  const float* means, const float* scales, float* dx, int rows,
+                                                  int width) {
+    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+    if (row >= rows) return;
+    const int64_t start = (int64_t)row * width;
+    const float mean = means[row], scale = scales[row];
+    float sum = 0, dot = 0;
+    for (int i = lane; i < width; i += 32) {
+        const float grad = dy[start + i] * weight[i];
+        sum += grad;
+        dot += grad * (x[start + i] - mean);
+    }
+    const float a = warp_sum(sum) / width, b = warp_sum(dot) * scale * scale / width;
+    for (int i = lane; i < width; i += 32)
+        dx[start + i] = scale * (dy[start + i] * weight[i] - a - (x[start + i] - mean) * b);
+}
+
+static inline void layer_norm_backward(const float* dy, const float* x, const float* weight, const float* means,
+                                const float* scales, float* dx, int64_t rows, int64_t width) {
+    layer_norm_backward_kernel<<<blocks_of(rows * 32, 128), 128>>>(dy, x, weight, means, scales, dx, rows, width);
+}
+
+static __global__ void fill_rows_kernel(const float* bias, float* y, int64_t count, int width) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < count) y[i] = bias[i % width];
+}
+
+static inline void fill_rows(const float* bias, float* y, int64_t rows, int64_t width) {
+    fill_rows_kernel<<<blocks_of(rows * width, 256), 256>>>(bias, y, rows * width, width);
+}
+
+// gelu(u) = u * sigmoid(2 * sqrt(2 / pi) * (u + 0.044715 * u^3)), the tanh form in other words
+static inline __device__ float gelu_gate(float u) {
+    return 1.f / (1.f + expf(-1.5957691216057308f * (u + 0.044715f * u * u * u)));
+}
+
+static __global__ void gelu_forward_kernel(const float* u, float* y, int64_t count) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < count) y[i] = u[i] * gelu_gate(u[i]);
+}
+
+static inline void gelu_forward(const float* u, float* y, int64_t count) {
+    gelu_forward_kernel<<<blocks_of(count, 256), 256>>>(u, y, count);
+}
+
+static __global__ void gelu_backward_kernel(const float* dy, const float* u, float* du, int64_t count) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    const float gate = gelu_gate(u[i]), slope = 1.5957691216057308f * (1.f + 0.134145f * u[i] * u[i]);
+    du[i] = dy[i] * (gate + u[i] * gate * (1.f - gate) * slope);
+}
+
+static inline void gelu_backward(const float* dy, const float* u, float* du, int64_t count) {
+    gelu_backward_kernel<<<blocks_of(count, 256), 256>>>(dy, u, du, count);
+}
+
+template <typename T> static __global__ void take_kernel(const int* indices, const T* table, float* y, int64_t count,
+                                                         int width) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < count) y[i] = value_of(table[indices[i / width] * (int64_t)width + i % width]);
+}
+
+// y (count, width) = table[indices]
+static inline void take_weights(const int* indices, const void* table, float* y, int64_t count, int64_t width,
+                                int precision) {
+    const int blocks = blocks_of(count * width, 256);
+    if (precision == BF16)
+        take_kernel<<<blocks, 256>>>(indices, (const __nv_bfloat16*)table, y, count * width, width);
+    else if (precision == FP16)
+        take_kernel<<<blocks, 256>>>(indices, (const __half*)table, y, count * width, width);
+    else
+        take_kernel<<<blocks, 256>>>(indices, (const float*)table, y, count * width, width);
+}
+
+static inline void take_rows(const int* indices, const float* x, float* y, int64_t count, int64_t width) {
+    take_weights(indices, x, y, count, width, FP32);
+}
+
+static __global__ void add_rows_kernel(const int* indices, const float* dy, float* x, int64_t count, int width) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < count) atomicAdd(x + indices[i / width] * (int64_t)width + i % width, dy[i]);
+}
+
+// x (rows, width) = 0, then x[indices] += dy (count, width)
+static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows,
+                            int64_t width) {
+    cudaMemsetAsync(x, 0, rows * width * 4);
+    add_rows_kernel<<<blocks_of(count * width, 256), 256>>>(indices, dy, x, count * width, width);
+}
+
+const int LOSS_THREADS = 512;
+
+template <bool IS_MAX> static __device__ float block_reduce(float x, float* shared) {
+    x = IS_MAX ? warp_max(x) : warp_sum(x);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = threadIdx.x % 32 < LOSS_THREADS / 32 ? shared[threadIdx.x % 32] : IS_MAX ? -INFINITY : 0.f;
+    return IS_MAX ? warp_max(x) : warp_sum(x);
+}
+
+// One block a row.
+static __global__ void cross_entropy_kernel(float* logits, const int* targets, float* losses, int vocabulary,
+                                            float smoothing, bool gradient, float scale) {
+    __shared__ float shared[32];
+    float* z = logits + blockIdx.x * (int64_t)vocabulary;
+    const int target = targets[blockIdx.x];
+    float highest = -INFINITY, exponentials = 0, total = 0;
+    for (int j = threadIdx.x; j < vocabulary; j += LOSS_THREADS) highest = fmaxf(highest, z[j]);
+    highest = block_reduce<true>(highest, shared);
+    const float chosen = z[target] - highest;
+    for (int j = threadIdx.x; j < vocabulary; j += LOSS_THREADS) {
+        exponentials += expf(z[j] - highest);
+        total += z[j] - highest;
+    }
+    exponentials = block_reduce<false>(exponentials, shared);
+    total = block_reduce<false>(total, shared);
+    const float log_sum = logf(exponentials);
+    if (threadIdx.x == 0)
+        losses[blockIdx.x] = (1.f - smoothing) * (log_sum - chosen) + smoothing * (log_sum - total / vocabulary);
+    if (!gradient) return;
+    const float inverse = 1.f / exponentials, uniform = smoothing / vocabulary;
+    for (int j = threadIdx.x; j < vocabulary; j += LOSS_THREADS)
+        z[j] = scale * (expf(z[j] - highest) * inverse - uniform - (j == target ? 1.f - smoothing : 0.f));
+}
+
+// In place of logits (rows, vocabulary) their loss's gradient times `scale`, where asked for; `losses` (rows) get the
+// loss.
+static inline void cross_entropy_rows(float* logits, const int* targets, float* losses, int64_t rows, int64_t vocabulary,
+                               float smoothing, bool gradient, float scale) {
+    cross_entropy_kernel<<<rows, LOSS_THREADS>>>(logits, targets, losses, vocabulary, smoothing, gradient, scale);
+}
+
+static __global__ void adamw_kernel(const float* p, const float* g, const float* m, const float* v, float* new_p,
+                                    float* new_m, float* new_v, int64_t count, float beta1, float beta2, float eps,
+                                    float step_size, float kept) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    const float first = beta1 * m[i] + (1.f - beta1) * g[i], second = beta2 * v[i] + (1.f - beta2) * g[i] * g[i];
+    new_m[i] = first;
+    new_v[i] = second;
+    new_p[i] = (p[i] - step_size * first / (sqrtf(second) + eps)) * kept;
+}
+
+static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
+                  float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size, float kept) {
+    adamw_kernel<<<blocks_of(count, 256), 256>>>(p, g, m, v, new_p, new_m, new_v, count, beta1, beta2, eps, step_size,
+                                                 kept);
+}
+
+// One block for the whole array, so that the order of the sum is always the same.
+static __global__ void add_squares_kernel(const float* x, int64_t count, double* sum) {
+    __shared__ double shares[1024];
+    double total = 0;
+    for (int64_t i = threadIdx.x; i < count; i += 1024) total += (double)x[i] * x[i];
+    shares[threadIdx.x] = total;
+    for (int half = 512; half; half >>= 1) {
+        __syncthreads();
+        if (threadIdx.x < half) shares[threadIdx.x] += shares[threadIdx.x + half];
+    }
+    if (threadIdx.x == 0) *sum += shares[0];
+}
+
+static inline void add_squares(const float* x, int64_t count, double* sum) { add_squares_kernel<<<1, 1024>>>(x, count, sum); }
+
+static inline void set_zero(void* array, int64_t bytes) { cudaMemsetAsync(array, 0, bytes); }

@@ -1,0 +1,72 @@
+// What kernels.py computes on a GPU, on plain row-major arrays of the device; kernels_cpu.h has the same functions.
+//
+// Products go to cuBLAS. It thinks in columns, so every call below passes its operands in the opposite order.
+#pragma once
+#include <cstdint>
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+enum Precision { FP32 = 0, TF32 = 1, BF16 = 2, FP16 = 3 };
+
+namespace jittor { extern cublasHandle_t cublas_handle; }
+
+static inline int blocks_of(int64_t count, int threads) { return (int)((count + threads - 1) / threads); }
+
+static inline void check(cublasStatus_t status, const char* what) {
+    if (status != CUBLAS_STATUS_SUCCESS) LOGf << what << "failed with cuBLAS status" << (int)status;
+}
+
+// c (m, n) = alpha * op(a) @ op(b) + beta * c, float32; lda, ldb, ldc are the lengths of the stored rows.
+static inline void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const void* a,
+                    int64_t lda, const void* b, int64_t ldb, float beta, float* c, int64_t ldc, int precision,
+                    cudaDataType type = CUDA_R_32F) {
+    check(cublasGemmEx(jittor::cublas_handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, trans_a ? CUBLAS_OP_T : CUBLAS_OP_N,
+                       n, m, k, &alpha, b, type, ldb, a, type, lda, &beta, c, CUDA_R_32F, ldc,
+                       precision == TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+          "a matrix product");
+}
+
+static inline void products(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, int64_t* a, int64_t lda,
+                     int64_t* b, int64_t ldb, int64_t* c, int64_t ldc, int64_t count, int precision) {
+    const float beta = 0.f;
+    check(cublasGemmBatchedEx(jittor::cublas_handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                              trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, (const void* const*)b, CUDA_R_32F,
+                              ldb, (const void* const*)a, CUDA_R_32F, lda, &beta, (void* const*)c, CUDA_R_32F, ldc,
+                              count, precision >= TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+                              CUBLAS_GEMM_DEFAULT), "a batch of matrix products");
+}
+
+static inline __device__ float value_of(float x) { return x; }
+static inline __device__ float value_of(__half x) { return __half2float(x); }
+static inline __device__ float value_of(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T> static __global__ void convert_kernel(const float* x, T* y, int64_t count) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < count) y[i] = (T)x[i];
+}
+
+static inline void round_weight(const float* x, void* y, int64_t count, int precision) {
+    if (precision == BF16) convert_kernel<<<blocks_of(count, 256), 256>>>(x, (__nv_bfloat16*)y, count);
+    else convert_kernel<<<blocks_of(count, 256), 256>>>(x, (__half*)y, count);
+}
+
+// y (rows, out) = x (rows, in) @ w + beta * y, where w is stored (in, out), or (out, in) if it is `transposed`.
+// In 16-bit precision w holds 16-bit numbers and x is rounded to them in `scratch`.
+static inline void weight_product(const float* x, const void* w, float* y, int64_t rows, int64_t in, int64_t out,
+                           bool transposed, float beta, int precision, float* scratch) {
+    const cudaDataType type = precision == BF16 ? CUDA_R_16BF : precision == FP16 ? CUDA_R_16F : CUDA_R_32F;
+    if (precision >= BF16) round_weight(x, scratch, rows * in, precision);
+    product(false, transposed, rows, out, in, 1.f, precision >= BF16 ? (const void*)scratch : x, in, w,
+            transposed ? in : out, beta, y, out, precision, type);
+}
+
+static __device__ float warp_sum(float x) {
+    for (int offset = 16; offset; offset >>= 1) x += __shfl_xor_sync(0xffffffffu, x, offset);
+    return x;
+}
+
+static __device__ float warp_max(float x) {
+    for (int offset = 16; offset; offset >>= 1) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
+    return x;
+}

@@ -1,0 +1,324 @@
+"""The operations that torch has as one call and Jittor would compute in many: each one kernel, with its gradient.
+
+The C++ and CUDA sources are in ``kernel_sources/``; the same call computes on a processor or on a GPU, whichever
+``jt.flags.use_cuda`` says. Their plain forms in Jittor's own operations are the oracles of tests/jittor/test_kernels.py.
+Arrays are float32 and indices int32. Weights are frozen: they get no gradient. In ``bf16`` and ``fp16`` both operands of
+a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits (``frozen``); sums are float32.
+"""
+
+import functools
+import hashlib
+import os
+
+import jittor as jt
+import numpy as np
+
+SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+_precision = "fp32"
+
+
+def set_precision(precision):
+    """Sets how products are computed from now on: ``fp32``, ``tf32`` (on a GPU), ``bf16`` or ``fp16``."""
+    global _precision
+    _precision = precision
+
+
+def is_half():
+    """Tells whether products take 16-bit operands."""
+    return _precision in ("bf16", "fp16")
+
+
+@functools.lru_cache(maxsize=None)
+def header(kind):
+    """Returns the lines that include the sources for ``cpu`` or ``cuda``.
+
+    Jittor compiles anew when the text of an operation changes; the hash stands for the text of the included files.
+    """
+    names = sorted(name for name in os.listdir(SOURCES) if name.startswith(kind))
+    digest = hashlib.sha256()
+    for name in names:
+        with open(os.path.join(SOURCES, name), "rb") as file:
+            digest.update(file.read())
+    has_onednn = kind == "cpu" and jt.compile_extern.mkl_ops is not None
+    return (f"// {digest.hexdigest()}\n" + "#define HAS_ONEDNN\n" * has_onednn
+            + "".join(f'#include "{SOURCES}/{name}"\n' for name in names))
+
+
+def run(source, inputs, outputs, **numbers):
+    """Runs C++ over arrays.
+
+    Args:
+        source: statements; the arrays are ``in0_p``, ``in1_p`` … and ``out0_p`` …, their sizes ``in0->num`` and
+            ``in0_shape0`` ….
+        inputs: Vars.
+        outputs: list of shapes of float32 arrays, or of ``(shape, dtype)``.
+        numbers: what ``data["name"]`` gives in the source; another number does not compile it anew.
+
+    Returns:
+        List of Vars.
+    """
+    shapes, dtypes = zip(*(each if isinstance(each[0], (tuple, list, jt.NanoVector)) else (each, "float32")
+                           for each in outputs))
+    return jt.code(list(shapes), list(dtypes), inputs, cpu_src=source, cpu_header=header("cpu"), cuda_src=source,
+                   cuda_header=header("cuda"),
+                   data={name: float(number) for name, number in
+                         {"precision": PRECISIONS.index(_precision), **numbers}.items()})
+
+
+def scratch(shape):
+    """Returns the shape of the output in which a product rounds its operand of that shape; (1,) where it does not."""
+    return shape if is_half() else (1,)
+
+
+def frozen(array):
+    """Returns a weight ``(rows, columns)`` as products want it: rounded, and on a GPU stored, in their precision."""
+    array = jt.array(array)
+    if not is_half():
+        return array
+    result, = run('round_weight(in0_p, out0_p, in0->num, (int)data["precision"]);', [array],
+                  [(array.shape, "uint16" if jt.flags.use_cuda else "float32")])
+    return result
+
+
+def dropout_seed():
+    """Draws the seed of one dropout, below 2^32, from the generator that jt.set_global_seed seeds."""
+    return np.random.randint(0, 2**32, dtype=np.uint64)
+
+
+def dropout(x, probability, seed):
+    """Zeroes the elements of ``x`` that ``seed`` picks, a share of ``probability``; divides the rest by its rest."""
+    result, = run('dropout_apply(in0_p, out0_p, in0->num, Dropout(data["seed"], data["probability"]));', [x], [x.shape],
+                  seed=seed, probability=probability)
+    return result
+
+
+class LayerNorm(jt.Function):
+    """``(..., width)`` to the same: normalised over the last axis, variance in two passes, eps 1e-5."""
+
+    def execute(self, x, weight, bias):
+        rows = x.numel() // x.shape[-1]
+        result, means, scales = run(
+            "layer_norm_forward(in0_p, in1_p, in2_p, out0_p, out1_p, out2_p, out1_shape0, in1_shape0);",
+            [x, weight, bias], [x.shape, (rows,), (rows,)])
+        self.saved = x, weight, means, scales
+        return result
+
+    def grad(self, gradient):
+        result, = run("layer_norm_backward(in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, in3_shape0, in2_shape0);",
+                      [gradient, *self.saved], [gradient.shape])
+        return result, None, None
+
+
+LINEAR = """
+const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / from;
+fill_rows(in2_p, out0_p, rows, to);
+weight_product(in0_p, in1_p, out0_p, rows, from, to, false, 1.f, (int)data["precision"], (float*)out1_p);
+"""
+LINEAR_BACKWARD = """
+const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / to;
+weight_product(in0_p, in1_p, out0_p, rows, to, from, true, 0.f, (int)data["precision"], (float*)out1_p);
+"""
+LORA = """
+const Lora lora = {(int)data["r"], (int)data["enabled"], (int)data["width"],
+                   {(int)data["column0"], (int)data["column1"], (int)data["column2"]}, (float)data["scaling"]};
+const Dropout dropout(data["seed"], data["probability"]);
+"""
+LORA_FORWARD = LINEAR + LORA + "lora_forward(in0_p, in3_p, in4_p, out2_p, out0_p, rows, from, to, lora, dropout);"
+LORA_BACKWARD = LINEAR_BACKWARD + LORA + """
+lora_backward(in0_p, in2_p, in3_p, in4_p, in5_p, out0_p, out2_p, out3_p, out4_p, rows, from, to, lora, dropout);
+"""
+
+
+class Linear(jt.Function):
+    """``x @ weight + bias``: ``(..., in)`` to ``(..., out)``; weight ``(in, out)`` of ``frozen``, bias ``(out,)``."""
+
+    def execute(self, x, weight, bias):
+        self.weight = weight
+        result, _ = run(LINEAR, [x, weight, bias], [(*x.shape[:-1], weight.shape[1]), scratch(x.shape)])
+        return result
+
+    def grad(self, gradient):
+        result, _ = run(LINEAR_BACKWARD, [gradient, self.weight],
+                        [(*gradient.shape[:-1], self.weight.shape[0]), scratch(gradient.shape)])
+        return result, None, None
+
+
+class LoraLinear(jt.Function):
+    """Linear with LoRA's update on some of the projections that lie side by side in its output.
+
+    ``x @ weight + bias + scaling * dropout(x) @ A.T @ B.T`` (Hu et al. 2021, section 4.1, equation 3), A and B of each
+    projection that has an update.
+
+    Args:
+        x, weight, bias: as for Linear.
+        lora_A: ``(enabled * r, in)``.
+        lora_B: ``(enabled * width, r)``, where ``width`` is that of one projection.
+        columns: which projections have an update, 3 at most.
+        scaling: alpha / r.
+        probability: share of the update's inputs that are dropped.
+    """
+
+    def execute(self, x, weight, bias, lora_A, lora_B, columns, scaling, probability):
+        r = lora_B.shape[1]
+        self.numbers = {"r": r, "enabled": len(columns), "width": lora_B.shape[0] // len(columns), "scaling": scaling,
+                        **{f"column{i}": (*columns, 0, 0)[i] for i in range(3)},
+                        "seed": dropout_seed() if probability else 0, "probability": probability}
+        result, _, reduced = run(LORA_FORWARD, [x, weight, bias, lora_A, lora_B],
+                                 [(*x.shape[:-1], weight.shape[1]), scratch(x.shape),
+                                  (x.numel() // x.shape[-1], lora_A.shape[0])], **self.numbers)
+        self.saved = weight, x, lora_A, lora_B, reduced
+        return result
+
+    def grad(self, gradient):
+        _, x, lora_A, lora_B, reduced = self.saved
+        dx, _, d_lora_A, d_lora_B, _ = run(
+            LORA_BACKWARD, [gradient, *self.saved],
+            [x.shape, scratch(gradient.shape), lora_A.shape, lora_B.shape, reduced.shape], **self.numbers)
+        return dx, None, None, d_lora_A, d_lora_B, None, None, None
+
+
+class Gelu(jt.Function):
+    """The tanh approximation of GELU, elementwise."""
+
+    def execute(self, x):
+        self.x = x
+        result, = run("gelu_forward(in0_p, out0_p, in0->num);", [x], [x.shape])
+        return result
+
+    def grad(self, gradient):
+        result, = run("gelu_backward(in0_p, in1_p, out0_p, in0->num);", [gradient, self.x], [gradient.shape])
+        return result
+
+
+ATTENTION = """
+const int64_t heads = (int64_t)data["heads"], batch = in{0}_shape0, length = in{0}_shape1;
+const int64_t head_width = in{0}_shape2 / 3 / heads;
+attention_{1}, batch, length, heads, head_width, (int)data["precision"]);
+"""
+
+
+class Attention(jt.Function):
+    """Causal self-attention.
+
+    Args:
+        fused: ``(batch, length, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
+        heads: number of heads.
+
+    Returns:
+        ``(batch, length, width)``.
+    """
+
+    def execute(self, fused, heads):
+        batch, length, width = fused.shape
+        result, weights, _ = run(
+            ATTENTION.format(0, "forward(in0_p, out0_p, out1_p, (int64_t*)out2_p"), [fused],
+            [(batch, length, width // 3), (batch, heads, length, length), ((9 * batch * heads,), "float64")], heads=heads)
+        self.saved = fused, weights
+        self.heads = heads
+        return result
+
+    def grad(self, gradient):
+        fused, weights = self.saved
+        result, _, _ = run(
+            ATTENTION.format(1, "backward(in0_p, in1_p, in2_p, out0_p, out1_p, (int64_t*)out2_p"),
+            [gradient, fused, weights],
+            [fused.shape, weights.shape, ((9 * weights.shape[0] * self.heads,), "float64")], heads=self.heads)
+        return result, None
+
+
+class TakeRows(jt.Function):
+    """Rows ``indices`` of ``x (..., width)``, as ``(count, width)``; where one comes twice its gradients add up."""
+
+    def execute(self, x, indices):
+        self.shape, self.indices = x.shape, indices
+        result, = run("take_rows(in1_p, in0_p, out0_p, out0_shape0, out0_shape1);", [x, indices],
+                      [(indices.shape[0], x.shape[-1])])
+        return result
+
+    def grad(self, gradient):
+        result, = run("add_rows(in1_p, in0_p, out0_p, in0_shape0, out0->num / in0_shape1, in0_shape1);",
+                      [gradient, self.indices], [self.shape])
+        return result, None
+
+
+TOKEN_LOSSES = """
+const int precision = (int)data["precision"];
+const int64_t rows = in0_shape0, width = in0_shape1, vocabulary = in1_shape0, chunk = out2_shape0;
+for (int64_t first = 0; first < rows; first += chunk) {
+    const int64_t count = rows - first < chunk ? rows - first : chunk;
+    weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision, (float*)out3_p);
+    cross_entropy_rows(out2_p, in2_p + first, out0_p + first, count, vocabulary, (float)data["smoothing"],
+                       data["gradient"] > 0, (float)data["scale"]);
+    if (data["gradient"] > 0)
+        weight_product(out2_p, in1_p, out1_p + first * width, count, vocabulary, width, false, 0.f, precision,
+                       (float*)out3_p);
+}
+"""
+
+
+class TokenLosses(jt.Function):
+    """Label-smoothed cross-entropy of the logits ``hidden @ embedding.T``: ``(count, width)`` to ``(count,)``.
+
+    Logits exist for a few rows at a time; the losses' slopes are taken at once, for the embedding needs none.
+
+    Args:
+        hidden: ``(count, width)``.
+        embedding: ``(vocabulary, width)`` of ``frozen``.
+        targets: ``(count,)``.
+        smoothing: share of the loss that is the mean over the vocabulary.
+    """
+
+    def execute(self, hidden, embedding, targets, smoothing):
+        chunk = min(hidden.shape[0], 256 if jt.flags.use_cuda else 64), embedding.shape[0]
+        # fp16 has no numbers as small as most of a softmax's
+        self.scale = 1024.0 if _precision == "fp16" else 1.0
+        losses, self.slopes, _, _ = run(
+            TOKEN_LOSSES, [hidden, embedding, targets], [targets.shape, hidden.shape, chunk, scratch(chunk)],
+            smoothing=smoothing, gradient=not jt.flags.no_grad, scale=self.scale)
+        return losses
+
+    def grad(self, gradient):
+        return self.slopes * (gradient * (1.0 / self.scale)).unsqueeze(1), None, None, None
+
+
+def embedding(indices, weight):
+    """Returns ``weight[indices]``, ``(*indices.shape, width)``; weight ``(count, width)`` of ``frozen``."""
+    result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);', [indices, weight],
+                  [(*indices.shape, weight.shape[1])])
+    return result
+
+
+def logits(hidden, weight):
+    """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``; weight of ``frozen``."""
+    result, _ = run(
+        "weight_product(in0_p, in1_p, out0_p, in0_shape0, in0_shape1, in1_shape0, true, 0.f, "
+        '(int)data["precision"], (float*)out1_p);', [hidden, weight],
+        [(hidden.shape[0], weight.shape[0]), scratch(hidden.shape)])
+    return result
+
+
+def adamw(parameters, gradients, first_moments, second_moments, kept, **numbers):
+    """Returns the new parameters, first and second moments, three lists, all by one operation.
+
+    Args:
+        parameters, gradients, first_moments, second_moments: lists of Vars of the same shapes.
+        kept: for each parameter what it is multiplied by after the step.
+        numbers: beta1, beta2, eps, step_size.
+    """
+    count = len(parameters)
+    source = "".join(
+        f"adamw(in{i}_p, in{count + i}_p, in{2 * count + i}_p, in{3 * count + i}_p, out{i}_p, out{count + i}_p, "
+        f"out{2 * count + i}_p, in{i}->num, data[\"beta1\"], data[\"beta2\"], data[\"eps\"], data[\"step_size\"], "
+        f"data[\"kept{i}\"]);\n" for i in range(count))
+    made = run(source, [*parameters, *gradients, *first_moments, *second_moments],
+               [parameter.shape for parameter in parameters] * 3, **numbers,
+               **{f"kept{i}": factor for i, factor in enumerate(kept)})
+    return made[:count], made[count:2 * count], made[2 * count:]
+
+
+def squared_norm(arrays):
+    """Returns the sum of the squares of all elements, ``(1,)`` float64."""
+    result, = run("set_zero(out0_p, 8);\n" + "".join(f"add_squares(in{i}_p, in{i}->num, out0_p);\n"
+                                                     for i in range(len(arrays))), arrays, [((1,), "float64")])
+    return result
