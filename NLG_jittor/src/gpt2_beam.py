@@ -88,7 +88,7 @@ def top_tokens(logits, penalised, banned, repetition_penalty, count):
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
-    device.set_up(arguments.device, arguments.random_seed)
+    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
                                      arguments.lora)
     if lora is None:
