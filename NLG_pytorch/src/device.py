@@ -37,6 +37,8 @@ def set_up(device, random_seed, precision):
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # It compiles for each shape, in half precision; the others do not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     seed(random_seed)
 
 
@@ -61,7 +63,12 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int64, as torch's indices are."""
+    """Copies a numpy array to the chosen device; integers become int64, as torch's indices are.
+
+    A tensor stays what it is: a captured CUDA graph reads its own.
+    """
+    if isinstance(array, torch.Tensor):
+        return array
     array = np.ascontiguousarray(array, dtype=np.int64 if array.dtype.kind == "i" else np.float32)
     return torch.from_numpy(array).to(_device, non_blocking=True)
 

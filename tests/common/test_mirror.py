@@ -12,6 +12,9 @@ ONLY_IN_JITTOR = {
 }
 ONLY_IN_PYTORCH = {}
 EXTRA_NAMES = {
+    ("pytorch", "model.py", "CrossEntropy"): "torch's own keeps four arrays of the vocabulary's width; Jittor fuses them",
+    ("pytorch", "model.py", "CrossEntropy.forward"): "see CrossEntropy",
+    ("pytorch", "model.py", "CrossEntropy.backward"): "see CrossEntropy",
     ("pytorch", "optimizer.py", "AdamW._as_parameters"): "its parameters are views of one vector; Jittor fuses kernels itself",
     ("jittor", "model.py", "causal_mask"): "torch's attention needs no mask array; Jittor's is made once a length",
     ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
