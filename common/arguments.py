@@ -7,6 +7,13 @@ from common.lora_arrays import LoraSettings
 from common.model_cards import MODEL_CARDS
 from common.vocabulary import END_OF_TEXT
 
+# Flag of each precision beside the default, fp32.
+PRECISIONS = {
+    "tf32": "tf32 products on a GPU: float32 numbers whose factors are rounded to 10 bits",
+    "bf16": "bfloat16 products; LoRA's weights, layer norms and the loss stay float32",
+    "fp16": "float16 products; LoRA's weights, layer norms and the loss stay float32, and the loss is scaled",
+}
+
 
 def _parser(description):
     return argparse.ArgumentParser(description=description, allow_abbrev=False,
@@ -25,6 +32,9 @@ def _add_common(parser):
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
     parser.add_argument("--platform", default="local", help="accepted where it is local")
     parser.add_argument("--random_seed", type=int, default=110)
+    precision = parser.add_mutually_exclusive_group()
+    for name, explanation in PRECISIONS.items():
+        precision.add_argument(f"--{name}", action="store_true", help=explanation)
 
 
 def _add_training(parser):
@@ -60,7 +70,6 @@ def _add_training(parser):
     parser.add_argument("--roll_interval", type=int, default=-1)
     parser.add_argument("--roll_lr", type=float, default=0.00001)
     parser.add_argument("--roll_step", type=int, default=100)
-    parser.add_argument("--fp16", action="store_true")
 
 
 def _add_beam(parser):
@@ -91,6 +100,7 @@ def _check_common(arguments):
     _refuse(not 2 <= arguments.seq_len <= arguments.card.positions,
             f"--seq_len {arguments.seq_len}: expected 2 to {arguments.card.positions}, the positions of "
             f"{arguments.model_card}")
+    arguments.precision = next((name for name in PRECISIONS if getattr(arguments, name)), "fp32")
     arguments.lora = LoraSettings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
                                   tuple(filter(None, arguments.lora_targets.split(","))))
 
@@ -136,8 +146,8 @@ def training_arguments(argv, description):
     """Parses the command line of training.
 
     Returns:
-        The namespace of all flags, with ``card`` (ModelCard) and ``lora`` (LoraSettings) beside them;
-        ``i_steps`` and ``i_lrs`` are lists.
+        The namespace of all flags, with ``card`` (ModelCard), ``lora`` (LoraSettings) and ``precision`` (fp32, tf32,
+        bf16 or fp16) beside them; ``i_steps`` and ``i_lrs`` are lists.
 
     Raises:
         UserError: a value is out of range, or a flag of the original has no effect here.
@@ -149,7 +159,6 @@ def training_arguments(argv, description):
     _check_common(arguments)
     _positive(arguments, "train_batch_size", "valid_batch_size", "grad_acc", "log_interval", "eval_interval",
               "save_interval", "eval_epoch", "max_epoch", "max_step")
-    _refuse(arguments.fp16, "--fp16: training computes in fp32; leave the flag out")
     _refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
             "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
             "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
@@ -177,7 +186,8 @@ def beam_arguments(argv, description):
     """Parses the command line of beam search.
 
     Returns:
-        The namespace of all flags, with ``card`` and ``lora``; ``eos_token_id`` is a list with 50256 in it.
+        The namespace of all flags, with ``card``, ``lora`` and ``precision``; ``eos_token_id`` is a list with 50256
+        in it.
 
     Raises:
         UserError: a value is out of range.

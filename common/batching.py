@@ -81,6 +81,28 @@ def make_batch(rows, seq_len, objective="clm", pad_to=None):
                  np.ones(len(positions), np.float32))
 
 
+def pad_batch(batch, length_multiple, count_multiple):
+    """Fills a batch up so that few shapes occur: a GPU prepares its work once for each.
+
+    The rows and the loss stay what they are: filling positions follow the real ones, which cannot see them, and filling
+    loss positions have mask 0.
+
+    Args:
+        batch: Batch.
+        length_multiple: the length is rounded up to a multiple of this.
+        count_multiple: the number of loss positions likewise.
+
+    Returns:
+        Batch.
+    """
+    rows, length = batch.input_ids.shape
+    more_length, more_count = -length % length_multiple, -len(batch.loss_positions) % count_multiple
+    row, column = np.divmod(batch.loss_positions, length)
+    positions = (row * (length + more_length) + column).astype(np.int32)
+    return Batch(np.pad(batch.input_ids, ((0, 0), (0, more_length))),
+                 *(np.pad(array, (0, more_count)) for array in (positions, batch.loss_targets, batch.loss_mask)))
+
+
 def batches_per_epoch(row_count, batch_size):
     """Returns ``ceil(row_count / batch_size)``."""
     return -(-row_count // batch_size)

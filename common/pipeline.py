@@ -197,7 +197,8 @@ def parse(argv):
         prog="run_task", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="From data to a score table.",
         epilog="Any flag of src/gpt2_ft.py or src/gpt2_beam.py may be given too, such as --lr 0.001 --max_epoch 2 "
-               "--beam 4; --seq_len, --lora_dim, --lora_alpha, --lora_targets and --random_seed go to both.")
+               "--beam 4; --seq_len, --lora_dim, --lora_alpha, --lora_targets, --random_seed, --tf32, --bf16 "
+               "and --fp16 go to both.")
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
     parser.add_argument("--preset", default="demo", choices=list(PRESETS))

@@ -3,6 +3,7 @@
 They compare with tests/oracle.npz (see make_oracle.py) and with the plain beam search.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from model import GPT2LMModel
 from plain_beam_search import plain_search
 
 from common.arguments import training_arguments
-from common.batching import make_batch
+from common.batching import make_batch, pad_batch
 from common.beam_search import Decoder, SearchSettings, search
 from common.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
 
@@ -28,9 +29,14 @@ def oracle():
         return dict(file)
 
 
+DEVICE = os.environ.get("NLG_TEST_DEVICE", "cpu")
+
+
 @pytest.fixture(autouse=True)
-def on_cpu():
-    device.set_up("cpu", 1)
+def on_device():
+    device.set_up(DEVICE, 1, "fp32")
+    yield
+    device.set_up(DEVICE, 1, "fp32")
 
 
 def part(oracle, prefix):
@@ -74,12 +80,14 @@ def test_padding_changes_nothing(oracle):
     assert padded == pytest.approx(longest, abs=1e-5)
 
 
-def test_gradients(oracle):
+@pytest.mark.parametrize("batch", [make_batch(ROWS, 48), pad_batch(make_batch(ROWS, 48), 8, 64)])
+def test_loss_and_gradients(oracle, batch):
     """A step of size 0 leaves the gradient in the first moment, divided by 1 - beta1."""
     parsed = arguments("--weight_decay", "0")
     model = model_of(oracle, parsed)
     optimizer = build_optimizer(parsed, model)
-    train_step(model, optimizer, make_batch(ROWS, 48), parsed, 0.0, True)
+    loss = train_step(model, optimizer, batch, parsed, 0.0, True)
+    assert float(loss) == pytest.approx(oracle["losses"][0], rel=1e-6)
     expected = part(oracle, "gradients/")
     names = [name for name, _ in model.named_parameters() if "lora_" in name]
     assert sorted(names) == sorted(expected)
@@ -122,6 +130,48 @@ def test_clipping_bounds_the_joint_norm(oracle):
     train_step(model, optimizer, make_batch(ROWS, 48), parsed, 0.0, True)
     norm = np.sqrt(sum((device.to_numpy(moment).astype(np.float64) ** 2).sum() for moment in optimizer.first_moments))
     assert norm / (1 - parsed.adam_beta1) == pytest.approx(0.01, rel=1e-3)
+
+
+def losses_in(precision, oracle, steps=20):
+    """The losses of a training run without dropout in some precision."""
+    device.set_up(DEVICE, 1, precision)
+    flags = () if precision == "fp32" else (f"--{precision}",)
+    parsed = arguments("--clip", "1", *flags)
+    model, batch = model_of(oracle, parsed), make_batch(ROWS, 48)
+    optimizer = build_optimizer(parsed, model)
+    losses = [float(train_step(model, optimizer, batch, parsed, 0.005, True)) for _ in range(steps)]
+    assert device.describe()["precision"] == precision
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("precision, digits", [("bf16", 8), ("fp16", 11)]
+                         + ([("tf32", 11)] if DEVICE == "cuda" else []))
+def test_losses_in_other_precisions(oracle, precision, digits):
+    """Near those of fp32, but not the same; ``digits`` is the length of the significand in bits."""
+    expected, found = losses_in("fp32", oracle), losses_in(precision, oracle)
+    assert expected[-1] < 0.8 * expected[0]
+    assert not np.array_equal(found, expected)
+    assert np.abs(found / expected - 1).max() < 4 * 2.0 ** -digits
+
+
+def test_an_overflow_leaves_the_step_out_and_halves_the_scale(oracle):
+    device.set_up(DEVICE, 1, "fp16")
+    parsed, batch = arguments("--fp16", "--clip", "1"), make_batch(ROWS, 48)
+    model = model_of(oracle, parsed)
+    optimizer = build_optimizer(parsed, model)
+    optimizer.loss_scale *= 2.0 ** 40
+    before = lora_state_dict(model)
+    train_step(model, optimizer, batch, parsed, 0.01, True)
+    assert float(optimizer.loss_scale) == optimizer.first_scale * 2.0 ** 39 and optimizer.step_count == 0
+    after = lora_state_dict(model)
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+    assert not any(device.to_numpy(moment).any() for moment in optimizer.first_moments)
+    optimizer.loss_scale /= 2.0 ** 39
+    optimizer.good_steps += optimizer.growth_interval - 1
+    train_step(model, optimizer, batch, parsed, 0.01, True)
+    assert float(optimizer.loss_scale) == 2 * optimizer.first_scale
+    assert optimizer.step_count == 1 and optimizer.good_steps == 0
+    assert not all(np.array_equal(lora_state_dict(model)[name], before[name]) for name in before)
 
 
 def test_only_lora_moves(oracle):

@@ -10,25 +10,43 @@ import numpy as np
 from common.errors import UserError
 
 FRAMEWORK = "jittor"
+_precision = "fp32"
 
 
-def set_up(device, random_seed):
-    """Chooses the device, fixes fp32 products and seeds the generators.
+def set_up(device, random_seed, precision):
+    """Chooses the device and the precision of products, and seeds the generators.
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         random_seed: for LoRA's dropout.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
 
     Raises:
-        UserError: ``cuda`` was asked for and there is none, or several processes were started.
+        UserError: ``cuda`` was asked for and there is none, ``tf32`` on a CPU, or several processes were started.
     """
+    global _precision
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process")
     if device == "cuda" and not jt.has_cuda:
         raise UserError("--device cuda: Jittor sees no GPU with a CUDA toolkit beside it; check nvidia-smi and nvcc "
                         "--version, or use --device cpu")
-    jt.flags.use_cuda = int(device == "cuda" or (device == "auto" and bool(jt.has_cuda)))
+    use_cuda = device == "cuda" or (device == "auto" and bool(jt.has_cuda))
+    if precision == "tf32" and not use_cuda:
+        raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
+    _precision = precision
+    jt.flags.use_cuda = int(use_cuda)
+    jt.flags.use_tensorcore = int(precision == "tf32")
     seed(random_seed)
+
+
+def precision():
+    """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
+    return _precision
+
+
+def product_type():
+    """Returns the type in which the factors of products are stored."""
+    return {"bf16": "bfloat16", "fp16": "float16"}.get(_precision, "float32")
 
 
 def seed(value):
@@ -63,7 +81,7 @@ def gpu_name():
 def describe():
     """Returns ``{framework, version, device, precision}`` for logs and tables."""
     name = gpu_name() if jt.flags.use_cuda else f"CPU, {os.cpu_count()} threads"
-    return {"framework": FRAMEWORK, "version": jt.__version__, "device": name, "precision": "fp32"}
+    return {"framework": FRAMEWORK, "version": jt.__version__, "device": name, "precision": _precision}
 
 
 def peak_memory_bytes():

@@ -25,6 +25,11 @@ class State:
         self.lengths, self.prompt, self.prompt_mask = lengths, prompt, prompt_mask
         self.generated, self.step = None, 0
 
+    def reorder(self, origins):
+        """Makes row ``i`` continue what was row ``origins[i]``."""
+        if self.generated is not None:
+            self.generated = [(keys[origins], values[origins]) for keys, values in self.generated]
+
 
 def read_prompt(model, input_ids, lengths):
     """Reads contexts ``(contexts, length)``; returns the State and the logits behind each."""
@@ -40,8 +45,7 @@ def advance(model, state, tokens, origins):
     tokens, origins = device.from_numpy(tokens), device.from_numpy(origins)
     positions = jt.repeat_interleave(state.lengths, rows // contexts, 0) + state.step
     with jt.no_grad():
-        if state.generated is not None:
-            state.generated = [(keys[origins], values[origins]) for keys, values in state.generated]
+        state.reorder(origins)
         logits, state.generated = model.decode(tokens, positions, state.prompt, state.generated, state.prompt_mask)
     state.step += 1
     return logits
@@ -88,7 +92,7 @@ def top_tokens(logits, penalised, banned, repetition_penalty, count):
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
-    device.set_up(arguments.device, arguments.random_seed)
+    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
                                      arguments.lora)
     if lora is None:

@@ -1,8 +1,9 @@
-"""The classic AdamW and the clipping of gradients."""
+"""The classic AdamW, the clipping of gradients and the scaling of the loss."""
 
 import math
 
 import jittor as jt
+import numpy as np
 
 
 class AdamW:
@@ -16,9 +17,14 @@ class AdamW:
         weight_decay: share of ``lr * p`` taken off after each step.
         correct_bias: whether the step is scaled by ``sqrt(1 - beta2^t) / (1 - beta1^t)``.
         no_decay_bias: leaves biases and layer norms without decay.
+        loss_scaling: scales the loss against the underflow of float16 gradients (Micikevicius et al. 2018, section
+            3.2): a step whose gradients are not finite is left out and halves the scale, and growth_interval good
+            steps in a row double it.
     """
 
-    def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias):
+    first_scale, growth_interval = 65536.0, 2000
+
+    def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias, loss_scaling):
         self.parameters = [parameter for _, parameter in named_parameters]
         self.decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
                        else weight_decay for name, _ in named_parameters]
@@ -26,23 +32,36 @@ class AdamW:
         self.second_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
         self.gradients = None
         self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
-        self.step_count = 0
+        self.loss_scaling = loss_scaling
+        self.step_count, self.good_steps, self.loss_scale = 0, 0, self.first_scale if loss_scaling else 1.0
 
     def accumulate(self, loss):
         """Adds the gradients of ``loss``, a scalar, to those since the last step."""
-        gradients = jt.grad(loss, self.parameters)
+        gradients = jt.grad(loss * self.loss_scale if self.loss_scaling else loss, self.parameters)
+        if self.loss_scaling:
+            gradients = [gradient * (1.0 / self.loss_scale) for gradient in gradients]
         if self.gradients is not None:
             gradients = [total + gradient for total, gradient in zip(self.gradients, gradients)]
         self.gradients = gradients
 
+    def squared_norm(self):
+        """Returns the sum of the squares of the accumulated gradients, float64; not finite where one of them is not."""
+        return sum((gradient.float64() ** 2).sum() for gradient in self.gradients)
+
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
-        norm = jt.sqrt(sum((gradient.float64() ** 2).sum() for gradient in self.gradients))
-        scale = jt.minimum(max_norm / (norm + 1e-6), 1.0).float32()
+        scale = jt.minimum(max_norm / (jt.sqrt(self.squared_norm()) + 1e-6), 1.0).float32()
         self.gradients = [gradient * scale for gradient in self.gradients]
 
     def step(self, learning_rate):
-        """Updates the parameters with the accumulated gradients, which then are gone."""
+        """Updates the parameters with the accumulated gradients, which then are gone.
+
+        Args:
+            learning_rate: a number.
+        """
+        if self.loss_scaling and not self.adjust_scale():
+            self.gradients = None
+            return
         self.step_count += 1
         step_size = learning_rate
         if self.correct_bias:
@@ -55,3 +74,13 @@ class AdamW:
             parameter.update(moved * (1.0 - learning_rate * decay))
         self.gradients = None
         jt.sync(self.parameters + self.first_moments + self.second_moments)
+
+    def adjust_scale(self):
+        """Halves or doubles the scale; returns whether the gradients are finite."""
+        # On the host: Jittor's compiler flags let isfinite be true of everything.
+        is_good = bool(np.isfinite(self.squared_norm().numpy()).all())
+        self.good_steps = self.good_steps + 1 if is_good else 0
+        has_grown = self.good_steps == self.growth_interval
+        self.loss_scale *= (2.0 if has_grown else 1.0) if is_good else 0.5
+        self.good_steps *= not has_grown
+        return is_good

@@ -10,19 +10,21 @@ from common.errors import UserError
 
 FRAMEWORK = "pytorch"
 _device = torch.device("cpu")
+_precision = "fp32"
 
 
-def set_up(device, random_seed):
-    """Chooses the device, fixes fp32 products and seeds the generators.
+def set_up(device, random_seed, precision):
+    """Chooses the device and the precision of products, and seeds the generators.
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         random_seed: for LoRA's dropout.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
 
     Raises:
-        UserError: ``cuda`` was asked for and there is none, or several processes were started.
+        UserError: ``cuda`` was asked for and there is none, ``tf32`` on a CPU, or several processes were started.
     """
-    global _device
+    global _device, _precision
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process; "
                         "start it with --nproc_per_node=1")
@@ -31,9 +33,23 @@ def set_up(device, random_seed):
                         "was built for CUDA, or use --device cpu")
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     _device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    if precision == "tf32" and not use_cuda:
+        raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
+    _precision = precision
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # It compiles for each shape, in half precision; the others do not.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     seed(random_seed)
+
+
+def precision():
+    """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
+    return _precision
+
+
+def product_type():
+    """Returns the type in which the factors of products are stored."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(_precision, torch.float32)
 
 
 def seed(value):
@@ -47,7 +63,12 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int64, as torch's indices are."""
+    """Copies a numpy array to the chosen device; integers become int64, as torch's indices are.
+
+    A tensor stays what it is: a captured CUDA graph reads its own.
+    """
+    if isinstance(array, torch.Tensor):
+        return array
     array = np.ascontiguousarray(array, dtype=np.int64 if array.dtype.kind == "i" else np.float32)
     return torch.from_numpy(array).to(_device, non_blocking=True)
 
@@ -60,7 +81,7 @@ def to_numpy(tensor):
 def describe():
     """Returns ``{framework, version, device, precision}`` for logs and tables."""
     name = torch.cuda.get_device_name(_device) if _device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return {"framework": FRAMEWORK, "version": torch.__version__, "device": name, "precision": "fp32"}
+    return {"framework": FRAMEWORK, "version": torch.__version__, "device": name, "precision": _precision}
 
 
 def peak_memory_bytes():

@@ -24,6 +24,23 @@ class State:
         self.lengths, self.prompt, self.prompt_mask = lengths, prompt, prompt_mask
         self.generated, self.step = None, 0
 
+    def reorder(self, origins):
+        """Makes row ``i`` continue what was row ``origins[i]``, with a free place for one more token."""
+        # Few different sizes, so that the allocator can hand out again what the last step has left.
+        room = -(-(self.step + 1) // 16) * 16
+
+        def extended(cache):
+            heads, head_width = cache.shape[1], cache.shape[3]
+            result = cache.new_empty(len(origins), heads, room, head_width)[:, :, :self.step + 1]
+            if self.step > 0:
+                torch.index_select(cache, 0, origins, out=result[:, :, :self.step])
+            return result
+
+        generated = self.generated or list(self.prompt)
+        for layer, caches in enumerate(generated):
+            generated[layer] = tuple(map(extended, caches))
+        self.generated = generated
+
 
 def read_prompt(model, input_ids, lengths):
     """Reads contexts ``(contexts, length)``; returns the State and the logits behind each."""
@@ -39,8 +56,7 @@ def advance(model, state, tokens, origins):
     tokens, origins = device.from_numpy(tokens), device.from_numpy(origins)
     positions = state.lengths.repeat_interleave(rows // contexts) + state.step
     with torch.no_grad():
-        if state.generated is not None:
-            state.generated = [(keys[origins], values[origins]) for keys, values in state.generated]
+        state.reorder(origins)
         logits, state.generated = model.decode(tokens, positions, state.prompt, state.generated, state.prompt_mask)
     state.step += 1
     return logits
@@ -70,7 +86,7 @@ def top_tokens(logits, penalised, banned, repetition_penalty, count):
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
-    device.set_up(arguments.device, arguments.random_seed)
+    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
                                      arguments.lora)
     if lora is None:

@@ -28,7 +28,8 @@ def build_optimizer(arguments, model):
     """Returns the AdamW of the flags over the trainable parameters."""
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return AdamW(trainable, arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epislon,
-                 arguments.weight_decay, arguments.correct_bias, arguments.no_decay_bias)
+                 arguments.weight_decay, arguments.correct_bias, arguments.no_decay_bias,
+                 loss_scaling=arguments.precision == "fp16")
 
 
 def batch_loss(model, batch, label_smoothing):
@@ -58,7 +59,7 @@ def validation_step(model, batch):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
-    device.set_up(arguments.device, arguments.random_seed)
+    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
                                      arguments.lora)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)

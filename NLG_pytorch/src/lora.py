@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+import device
+
 
 class MergedLinear(nn.Module):
     """A linear layer whose output is several projections side by side, some of them with a low-rank update.
@@ -23,8 +25,8 @@ class MergedLinear(nn.Module):
 
     def __init__(self, in_features, out_features, r=0, lora_alpha=1, lora_dropout=0.0, enable_lora=(False,)):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(in_features, out_features))
-        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.weight = nn.Parameter(torch.zeros(in_features, out_features, dtype=device.product_type()))
+        self.bias = nn.Parameter(torch.zeros(out_features, dtype=device.product_type()))
         self.r = r if any(enable_lora) else 0
         self.lora_dropout = lora_dropout
         self.enable_lora = tuple(enable_lora)
@@ -33,29 +35,24 @@ class MergedLinear(nn.Module):
             self.scaling = lora_alpha / r
             self.lora_A = nn.Parameter(torch.zeros(enabled * r, in_features))
             self.lora_B = nn.Parameter(torch.zeros(enabled * (out_features // len(enable_lora)), r))
+            # (projections, 1, enabled, 1): scaling where the enabled one is the projection itself, else 0.
+            placement = self.scaling * torch.eye(len(enable_lora))[:, None, list(enable_lora), None]
+            self.register_buffer("placement", placement, persistent=False)
 
     def spread_lora_B(self):
-        """Returns ``lora_B`` as one ``(out_features, enabled * r)`` matrix, zero where a projection has no update."""
+        """Returns ``scaling * lora_B`` as one ``(out_features, enabled * r)`` matrix, 0 where there is no update."""
         r, enabled = self.r, sum(self.enable_lora)
-        width = self.bias.shape[0] // len(self.enable_lora)
-        zeros = self.lora_B.new_zeros(width, r)
-        rows, row = [], 0
-        for has_update in self.enable_lora:
-            blocks = [zeros] * enabled
-            if has_update:
-                blocks[row] = self.lora_B[row * width:(row + 1) * width]
-                row += 1
-            rows.append(torch.cat(blocks, dim=1))
-        return torch.cat(rows, dim=0)
+        blocks = self.lora_B.view(enabled, -1, r).transpose(0, 1)
+        return (self.placement * blocks).reshape(-1, enabled * r)
 
     def forward(self, x):
-        """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, float32."""
+        """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, in the type of the products."""
         batch, length, width = x.shape
-        flat = x.reshape(batch * length, width)
+        flat = x.reshape(batch * length, width).to(self.weight.dtype)
         result = torch.addmm(self.bias, flat, self.weight)
         if self.r > 0:
-            update = dropout(flat, self.lora_dropout, self.training) @ self.lora_A.T
-            result = result + update @ (self.spread_lora_B() * self.scaling).T
+            update = dropout(flat, self.lora_dropout, self.training) @ self.lora_A.T.to(flat.dtype)
+            result.addmm_(update, self.spread_lora_B().T.to(flat.dtype))
         return result.reshape(batch, length, -1)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import device
 from lora import MergedLinear
 
 MASKED = -1e9
@@ -30,7 +31,26 @@ def causal_attention(query, key, value):
 
 def cross_entropy(logits, targets, label_smoothing):
     """``(1 - e) * nll + e * mean over vocabulary of -log p`` for each row of ``(count, vocabulary)``."""
-    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+    return CrossEntropy.apply(logits, targets, label_smoothing)
+
+
+class CrossEntropy(torch.autograd.Function):
+    """``F.cross_entropy`` whose gradient is written over the log-probabilities, the largest array of a step."""
+
+    @staticmethod
+    def forward(context, logits, targets, label_smoothing):
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        context.save_for_backward(log_probabilities, targets)
+        context.label_smoothing = label_smoothing
+        nll = -log_probabilities.gather(1, targets[:, None]).squeeze(1)
+        return (1.0 - label_smoothing) * nll - label_smoothing * log_probabilities.mean(dim=1)
+
+    @staticmethod
+    def backward(context, gradient):
+        log_probabilities, targets = context.saved_tensors
+        slopes = log_probabilities.exp_().sub_(context.label_smoothing / log_probabilities.shape[1])
+        at_target = torch.full_like(slopes[:, :1], context.label_smoothing - 1.0)
+        return slopes.scatter_add_(1, targets[:, None], at_target).mul_(gradient[:, None]), None, None
 
 
 class LayerNorm(nn.Module):
@@ -56,8 +76,8 @@ class Attention(nn.Module):
 
     def query_key_value(self, x):
         batch, length, width = x.shape
-        fused = self.c_attn(x).reshape(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = fused.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+                             for part in self.c_attn(x).split(width, dim=2))
         return query, key, value
 
     def merge_heads(self, x):
@@ -75,17 +95,16 @@ class Attention(nn.Module):
         Args:
             x: ``(rows, 1, width)``.
             prompt: keys and values of the contexts, each ``(contexts, heads, prompt_length, head_width)``.
-            generated: keys and values of the tokens generated so far, each ``(rows, heads, step, head_width)``,
-                or None at the first.
+            generated: keys and values of the tokens generated so far, each ``(rows, heads, step, head_width)``; the
+                last place is free and takes this token's.
             prompt_mask: ``(contexts, 1, 1, prompt_length)``, 0 or MASKED where a context is shorter.
 
         Returns:
-            The output ``(rows, 1, width)`` and the generated keys and values with this token's.
+            The output ``(rows, 1, width)`` and ``generated``.
         """
-        query, key, value = self.query_key_value(x)
-        if generated is not None:
-            key = torch.cat([generated[0], key], dim=2)
-            value = torch.cat([generated[1], value], dim=2)
+        query, last_key, last_value = self.query_key_value(x)
+        key, value = generated
+        key[:, :, -1:], value[:, :, -1:] = last_key, last_value
         rows, heads, step, head_width = key.shape
         contexts, _, prompt_length, _ = prompt[0].shape
         beam = rows // contexts
@@ -93,12 +112,12 @@ class Attention(nn.Module):
         prompt_scores = by_context @ prompt[0].transpose(2, 3) + prompt_mask
         prompt_scores = prompt_scores.transpose(1, 2).reshape(rows, heads, 1, prompt_length)
         scores = torch.cat([prompt_scores, query @ key.transpose(2, 3)], dim=3) * (1.0 / math.sqrt(head_width))
-        weights = torch.softmax(scores, dim=3)
+        weights = torch.softmax(scores, dim=3).to(value.dtype)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
         from_prompt = (prompt_weights.transpose(1, 2) @ prompt[1]).transpose(1, 2)
         from_generated = weights[:, :, :, prompt_length:] @ value
         output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
-        return self.c_proj(self.merge_heads(output)), (key, value)
+        return self.c_proj(self.merge_heads(output)), generated
 
 
 class MLP(nn.Module):
@@ -139,7 +158,8 @@ class GPT2(nn.Module):
 
     def __init__(self, card, lora):
         super().__init__()
-        self.wte = Embedding(card.vocabulary, card.width)
+        # The output layer multiplies with this one, hence its type.
+        self.wte = Embedding(card.vocabulary, card.width).to(device.product_type())
         self.wpe = Embedding(card.positions, card.width)
         self.h = nn.ModuleList([Block(card, lora) for _ in range(card.layers)])
         self.ln_f = LayerNorm(card.width)
@@ -159,7 +179,7 @@ class GPT2(nn.Module):
         x = (self.wte(tokens) + self.wpe(positions)).unsqueeze(1)
         cache = []
         for layer, block in enumerate(self.h):
-            x, key_value = block.decode(x, prompt[layer], generated[layer] if generated else None, prompt_mask)
+            x, key_value = block.decode(x, prompt[layer], generated[layer], prompt_mask)
             cache.append(key_value)
         return self.ln_f(x).squeeze(1), cache
 
@@ -195,8 +215,9 @@ class GPT2LMModel(nn.Module):
                 parameters[name].copy_(torch.from_numpy(array))
 
     def logits(self, hidden):
-        """``(count, width)`` hidden states to ``(count, vocabulary)`` logits."""
-        return hidden @ self.transformer.wte.weight.T
+        """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
+        weight = self.transformer.wte.weight
+        return (hidden.to(weight.dtype) @ weight.T).float()
 
     def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
         """Label-smoothed cross-entropy, averaged over the positions that carry a loss.
@@ -212,7 +233,7 @@ class GPT2LMModel(nn.Module):
             label_smoothing: e.
         """
         hidden, _ = self.transformer(input_ids)
-        chosen = hidden.reshape(-1, hidden.shape[-1])[loss_positions]
+        chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, loss_positions)
         per_token = cross_entropy(self.logits(chosen), loss_targets, label_smoothing)
         return (per_token * loss_mask).sum() / (loss_mask.sum() + 0.0001)
 
@@ -228,6 +249,8 @@ class GPT2LMModel(nn.Module):
             ``(contexts, 1, 1, prompt_length)`` over it.
         """
         hidden, cache = self.transformer(input_ids)
+        # Copied once here, or by a product at every step.
+        cache = [(key.contiguous(), value.contiguous()) for key, value in cache]
         contexts, length = input_ids.shape
         last = hidden[torch.arange(contexts, device=hidden.device), lengths - 1]
         is_filling = torch.arange(length, device=hidden.device)[None, :] >= lengths[:, None]

@@ -21,7 +21,7 @@ import numpy as np
 from model import GPT2LMModel
 from common.model_cards import MODEL_CARDS
 from common.weight_files import read_arrays
-device.set_up("cpu", 1)
+device.set_up("cpu", 1, "fp32")
 card = MODEL_CARDS["gpt2.nano"]
 model = GPT2LMModel(card)
 model.load_arrays(read_arrays(sys.argv[1]))
@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_run_with_dropout(run_tree, demo, nano, tmp
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("flags, sentence", [
-    (["--fp16"], "--fp16"), (["--roll_interval", "5"], "reads them and does nothing"), (["--lora_dim", "0"], "rank 0"),
+    (["--tf32", "--device", "cpu"], "no tf32 products"), (["--roll_interval", "5"], "reads them and does nothing"), (["--lora_dim", "0"], "rank 0"),
     (["--platform", "k8s"], "only local works"), (["--seq_len", "1000"], "expected 2 to 512"),
     (["--scheduler", "inv_sqrt"], "keeps the rate constant"), (["--device", "cuda"], "--device cuda")])
 def test_refusals_are_sentences(framework, flags, sentence, run_tree, demo, nano):

@@ -23,7 +23,7 @@ def test_every_original_flag_is_taken():
 
 
 @pytest.mark.parametrize("flags, sentence", [
-    (["--fp16"], "--fp16"), (["--platform", "azure"], "only local works"), (["--roll_lr", "0.1"], "does nothing with them"),
+    (["--platform", "azure"], "only local works"), (["--roll_lr", "0.1"], "does nothing with them"),
     (["--scheduler", "dev_perf"], "keeps the rate constant"), (["--seq_len", "2048"], "the positions of gpt2.md"),
     (["--lora_dim", "0"], "full fine-tuning is not offered"), (["--lora_targets", "q,x"], "expected some of q,k,v,o,fc,proj"),
     (["--label_smooth", "1"], "less than 1"), (["--lr", "-1"], "expected 0 or more"), (["--max_epoch", "0"], "1 or more"),
@@ -32,6 +32,17 @@ def test_every_original_flag_is_taken():
 def test_refusals(flags, sentence):
     with pytest.raises(UserError, match=sentence):
         training_arguments([*NEEDED, "--max_step", "3", *flags], "")
+
+
+def test_precisions_are_flags_that_exclude_each_other():
+    base = [*NEEDED, "--max_step", "3"]
+    assert training_arguments(base, "").precision == "fp32"
+    for name in ("tf32", "bf16", "fp16"):
+        assert training_arguments([*base, f"--{name}"], "").precision == name
+        assert beam_arguments(["--data", "d", "--init_checkpoint", "c", f"--{name}"], "").precision == name
+    with pytest.raises(SystemExit) as end:
+        training_arguments([*base, "--bf16", "--fp16"], "")
+    assert end.value.code == 2
 
 
 def test_training_without_an_end_is_refused():

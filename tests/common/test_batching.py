@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from common.batching import (Row, batches_per_epoch, epoch_order, make_batch, read_rows, training_batches,
+from common.batching import (Row, batches_per_epoch, epoch_order, make_batch, pad_batch, read_rows, training_batches,
                              validation_batches)
 from common.errors import UserError
 
@@ -36,6 +36,23 @@ def test_a_batch_holds_what_padded_rows_hold(rows, seq_len, objective):
                 for place in range(seq_len) if mask[place]]
     assert list(zip(batch.loss_positions.tolist(), batch.loss_targets.tolist())) == expected
     assert batch.loss_mask.tolist() == [1.0] * len(expected)
+
+
+@given(ROWS, st.sampled_from([1, 8]), st.sampled_from([1, 16]))
+@settings(deadline=None)
+def test_a_filled_up_batch_holds_the_same(rows, length_multiple, count_multiple):
+    batch = make_batch(rows, 30)
+    filled = pad_batch(batch, length_multiple, count_multiple)
+    length, count = batch.input_ids.shape[1], len(batch.loss_positions)
+    assert filled.input_ids.shape[1] % length_multiple == 0 and len(filled.loss_positions) % count_multiple == 0
+    assert filled.input_ids.shape[1] - length < length_multiple
+    assert filled.input_ids[:, :length].tolist() == batch.input_ids.tolist() and not filled.input_ids[:, length:].any()
+    assert filled.loss_mask.tolist() == [1.0] * count + [0.0] * (len(filled.loss_mask) - count)
+    kept = filled.loss_positions[:count]
+    assert (kept // filled.input_ids.shape[1]).tolist() == (batch.loss_positions // length).tolist()
+    assert (kept % filled.input_ids.shape[1]).tolist() == (batch.loss_positions % length).tolist()
+    assert filled.loss_targets[:count].tolist() == batch.loss_targets.tolist()
+    assert [array.dtype for array in vars(filled).values()] == [array.dtype for array in vars(batch).values()]
 
 
 def test_rows_are_padded_to_the_longest_and_never_above_seq_len():
