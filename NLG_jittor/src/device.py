@@ -35,18 +35,13 @@ def set_up(device, random_seed, precision):
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision
     jt.flags.use_cuda = int(use_cuda)
-    jt.flags.use_tensorcore = int(precision == "tf32")
+    jt.flags.use_tensorcore = int(precision != "fp32")  # for what remains of Jittor's own products
     seed(random_seed)
 
 
 def precision():
     """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
     return _precision
-
-
-def product_type():
-    """Returns the type in which the factors of products are stored."""
-    return {"bf16": "bfloat16", "fp16": "float16"}.get(_precision, "float32")
 
 
 def seed(value):

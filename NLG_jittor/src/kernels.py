@@ -13,20 +13,15 @@ import os
 import jittor as jt
 import numpy as np
 
+import device
+
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-_precision = "fp32"
-
-
-def set_precision(precision):
-    """Sets how products are computed from now on: ``fp32``, ``tf32`` (on a GPU), ``bf16`` or ``fp16``."""
-    global _precision
-    _precision = precision
 
 
 def is_half():
     """Tells whether products take 16-bit operands."""
-    return _precision in ("bf16", "fp16")
+    return device.precision() in ("bf16", "fp16")
 
 
 @functools.lru_cache(maxsize=None)
@@ -63,7 +58,7 @@ def run(source, inputs, outputs, **numbers):
     return jt.code(list(shapes), list(dtypes), inputs, cpu_src=source, cpu_header=header("cpu"), cuda_src=source,
                    cuda_header=header("cuda"),
                    data={name: float(number) for name, number in
-                         {"precision": PRECISIONS.index(_precision), **numbers}.items()})
+                         {"precision": PRECISIONS.index(device.precision()), **numbers}.items()})
 
 
 def scratch(shape):
@@ -272,7 +267,7 @@ class TokenLosses(jt.Function):
     def execute(self, hidden, embedding, targets, smoothing):
         chunk = min(hidden.shape[0], 256 if jt.flags.use_cuda else 64), embedding.shape[0]
         # fp16 has no numbers as small as most of a softmax's
-        self.scale = 1024.0 if _precision == "fp16" else 1.0
+        self.scale = 1024.0 if device.precision() == "fp16" else 1.0
         losses, self.slopes, _, _ = run(
             TOKEN_LOSSES, [hidden, embedding, targets], [targets.shape, hidden.shape, chunk, scratch(chunk)],
             smoothing=smoothing, gradient=not jt.flags.no_grad, scale=self.scale)
@@ -315,6 +310,13 @@ def adamw(parameters, gradients, first_moments, second_moments, kept, **numbers)
                [parameter.shape for parameter in parameters] * 3, **numbers,
                **{f"kept{i}": factor for i, factor in enumerate(kept)})
     return made[:count], made[count:2 * count], made[2 * count:]
+
+
+def scaled(arrays, factor):
+    """Returns every array times ``factor``, a ``(1,)`` Var, all by one operation."""
+    count = len(arrays)
+    source = "".join(f"scale(in{i}_p, in{count}_p, out{i}_p, in{i}->num);\n" for i in range(count))
+    return run(source, [*arrays, factor], [array.shape for array in arrays])
 
 
 def squared_norm(arrays):

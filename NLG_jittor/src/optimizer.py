@@ -5,6 +5,8 @@ import math
 import jittor as jt
 import numpy as np
 
+import kernels
+
 
 class AdamW:
     """AdamW with eps beside the uncorrected second moment and decay after the step (Kingma and Ba 2015, section 2,
@@ -39,19 +41,19 @@ class AdamW:
         """Adds the gradients of ``loss``, a scalar, to those since the last step."""
         gradients = jt.grad(loss * self.loss_scale if self.loss_scaling else loss, self.parameters)
         if self.loss_scaling:
-            gradients = [gradient * (1.0 / self.loss_scale) for gradient in gradients]
+            gradients = kernels.scaled(gradients, jt.array([1.0 / self.loss_scale]))
         if self.gradients is not None:
             gradients = [total + gradient for total, gradient in zip(self.gradients, gradients)]
         self.gradients = gradients
 
     def squared_norm(self):
         """Returns the sum of the squares of the accumulated gradients, float64; not finite where one of them is not."""
-        return sum((gradient.float64() ** 2).sum() for gradient in self.gradients)
+        return kernels.squared_norm(self.gradients)
 
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
         scale = jt.minimum(max_norm / (jt.sqrt(self.squared_norm()) + 1e-6), 1.0).float32()
-        self.gradients = [gradient * scale for gradient in self.gradients]
+        self.gradients = kernels.scaled(self.gradients, scale)
 
     def step(self, learning_rate):
         """Updates the parameters with the accumulated gradients, which then are gone.
@@ -66,12 +68,12 @@ class AdamW:
         step_size = learning_rate
         if self.correct_bias:
             step_size *= math.sqrt(1.0 - self.beta2 ** self.step_count) / (1.0 - self.beta1 ** self.step_count)
-        for parameter, decay, first, second, gradient in zip(
-                self.parameters, self.decays, self.first_moments, self.second_moments, self.gradients):
-            first.update(self.beta1 * first + (1.0 - self.beta1) * gradient)
-            second.update(self.beta2 * second + (1.0 - self.beta2) * gradient * gradient)
-            moved = parameter - step_size * first / (jt.sqrt(second) + self.eps)
-            parameter.update(moved * (1.0 - learning_rate * decay))
+        old = self.parameters, self.first_moments, self.second_moments
+        new = kernels.adamw(old[0], self.gradients, *old[1:], [1.0 - learning_rate * decay for decay in self.decays],
+                            beta1=self.beta1, beta2=self.beta2, eps=self.eps, step_size=step_size)
+        for variables, values in zip(old, new):
+            for variable, value in zip(variables, values):
+                variable.update(value)
         self.gradients = None
         jt.sync(self.parameters + self.first_moments + self.second_moments)
 

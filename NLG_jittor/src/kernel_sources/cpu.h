@@ -319,6 +319,10 @@ static inline void adamw(const float* p, const float* g, const float* m, const f
     }
 }
 
+static inline void scale(const float* x, const float* factor, float* y, int64_t count) {
+    for (int64_t i = 0; i < count; i++) y[i] = x[i] * factor[0];
+}
+
 static inline void add_squares(const float* x, int64_t count, double* sum) {
     double total = 0;
     for (int64_t i = 0; i < count; i++) total += (double)x[i] * x[i];

@@ -173,6 +173,15 @@ static inline void adamw(const float* p, const float* g, const float* m, const f
                                                  kept);
 }
 
+static __global__ void scale_kernel(const float* x, const float* factor, float* y, int64_t count) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < count) y[i] = x[i] * factor[0];
+}
+
+static inline void scale(const float* x, const float* factor, float* y, int64_t count) {
+    scale_kernel<<<blocks_of(count, 256), 256>>>(x, factor, y, count);
+}
+
 // One block for the whole array, so that the order of the sum is always the same.
 static __global__ void add_squares_kernel(const float* x, int64_t count, double* sum) {
     __shared__ double shares[1024];
