@@ -4,7 +4,9 @@ The framework computes logits and the best few tokens of each hypothesis; the re
 once for both frameworks. Rows of hypotheses are ordered by context, then by rank in the beam.
 """
 
+import os
 import sys
+import time
 from dataclasses import dataclass
 from typing import Callable
 
@@ -12,7 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from common.batching import read_rows
-from common.files import write_json_lines
+from common.checkpoint import load_weights
+from common.files import write_json, write_json_lines
+from common.lora_arrays import merge_lora
 from common.vocabulary import END_OF_TEXT
 
 
@@ -191,7 +195,7 @@ def distinct_contexts(rows, longest):
     return [list(context) for context in indices], of_row
 
 
-def run_search(arguments, decoder, path):
+def search_rows(arguments, decoder, path):
     """Searches all distinct contexts of ``--data`` and writes one line a row to ``path``.
 
     Contexts of similar length share a batch; each line is ``{"id": row, "predict": eval_len ids, filled up with 0}``.
@@ -214,3 +218,29 @@ def run_search(arguments, decoder, path):
     write_json_lines(path, ({"id": row, "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
                             for row, context in enumerate(context_of_row)))
     return {"rows": len(rows), "contexts": len(contexts)}
+
+
+def run_search(arguments, build_decoder, describe, peak_memory_bytes):
+    """Loads the weights, merges LoRA's into them, searches, and writes the output file and a summary beside it.
+
+    Args:
+        arguments: of common.arguments.beam_arguments.
+        build_decoder: ``(card, {name: float32 array of the plain model}) -> Decoder``.
+        describe: ``() -> {framework, version, device, precision}``.
+        peak_memory_bytes: ``() -> peak memory so far``.
+
+    Raises:
+        UserError: the weights or the data cannot be used.
+    """
+    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
+                                     arguments.lora)
+    if lora is None:
+        print(f"note: no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone", file=sys.stderr)
+    decoder = build_decoder(arguments.card, merge_lora(backbone, lora or {}, arguments.lora))
+    path = os.path.join(arguments.work_dir, arguments.output_file)
+    started = time.perf_counter()
+    counts = search_rows(arguments, decoder, path)
+    seconds = time.perf_counter() - started
+    write_json(path + ".summary.json", {**describe(), **counts, "seconds": seconds,
+                                        "peak_memory_bytes": peak_memory_bytes()})
+    print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")

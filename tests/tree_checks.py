@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import device
-from gpt2_beam import advance, read_prompt, top_tokens
+from gpt2_beam import build_decoder
 from gpt2_ft import build_model, build_optimizer, train_step, validation_step
 from lora import MergedLinear, lora_state_dict
 from make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, SMOOTHING, STEPS
@@ -19,7 +19,7 @@ from plain_beam_search import plain_search
 
 from common.arguments import training_arguments
 from common.batching import make_batch, pad_batch
-from common.beam_search import Decoder, SearchSettings, search
+from common.beam_search import SearchSettings, search
 from common.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
 
 
@@ -208,10 +208,10 @@ def test_merged_weights_equal_the_layers(oracle, targets):
     backbone = {name: array for name, array in part(oracle, "weights/").items() if "lora_" not in name}
     lora = {name: (0.1 * generator.randn(*shape)).astype(np.float32)
             for name, shape in lora_shapes(CARD, settings).items()}
-    model = GPT2LMModel(CARD, settings)
+    model = device.to_device(GPT2LMModel(CARD, settings))
     assert {name for name, _ in model.named_parameters()} == set(backbone) | set(lora)
     model.load_arrays({**backbone, **lora})
-    merged = GPT2LMModel(CARD)
+    merged = device.to_device(GPT2LMModel(CARD))
     merged.load_arrays(merge_lora(backbone, lora, settings))
     ids = device.from_numpy(make_batch(ROWS, 48).input_ids)
     first, second = (device.to_numpy(each.transformer(ids)[0]) for each in (model, merged))
@@ -239,14 +239,15 @@ CONTEXTS = [[5, 17, 3, 96], [8, 96], [1, 2, 3, 4, 5, 6, 7, 96], [33]]
 def test_beam_search_equals_the_plain_one(oracle, settings):
     weights = part(oracle, "weights/")
     backbone = {name: array for name, array in weights.items() if "lora_" not in name}
-    model = GPT2LMModel(CARD)
-    model.load_arrays(merge_lora(backbone, {name: weights[name] for name in weights if "lora_" in name}, SETTINGS))
+    arrays = merge_lora(backbone, {name: weights[name] for name in weights if "lora_" in name}, SETTINGS)
+    model = device.to_device(GPT2LMModel(CARD))
+    model.load_arrays(arrays)
 
     def logits_of(ids):
         hidden, _ = model.transformer(device.from_numpy(np.array([ids], np.int32)))
         return device.to_numpy(model.logits(hidden.reshape(-1, CARD.width)))[-1]
 
-    decoder = Decoder(lambda *inputs: read_prompt(model, *inputs), lambda *inputs: advance(model, *inputs), top_tokens)
+    decoder = build_decoder(CARD, arrays)
     together, scores = search(decoder, CONTEXTS, settings)
     for context, output, score in zip(CONTEXTS, together, scores):
         expected, expected_score = plain_search(logits_of, context, settings)

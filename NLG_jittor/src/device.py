@@ -39,6 +39,11 @@ def set_up(device, random_seed, precision):
     seed(random_seed)
 
 
+def on_gpu():
+    """Returns whether the chosen device is a GPU."""
+    return bool(jt.flags.use_cuda)
+
+
 def precision():
     """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
     return _precision

@@ -1,9 +1,5 @@
 """Beam search over encoded contexts; ``python src/gpt2_beam.py --help`` lists the flags."""
 
-import os
-import sys
-import time
-
 import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
 import device
 from model import MASKED, GPT2LMModel
@@ -12,10 +8,7 @@ import jittor as jt
 
 from common.arguments import beam_arguments
 from common.beam_search import Decoder, run_search
-from common.checkpoint import load_weights
 from common.errors import run_main
-from common.files import write_json
-from common.lora_arrays import merge_lora
 
 
 class State:
@@ -90,26 +83,19 @@ def top_tokens(logits, penalised, banned, repetition_penalty, count):
     return device.to_numpy(log_probabilities), device.to_numpy(tokens)
 
 
+def build_decoder(card, arrays):
+    """Returns the Decoder of the plain model with these arrays, ``{name: float32 array}``."""
+    model = GPT2LMModel(card)
+    model.load_arrays(arrays)
+    model = device.to_device(model)
+    return Decoder(prompt=lambda *inputs: read_prompt(model, *inputs),
+                   advance=lambda *inputs: advance(model, *inputs), top_tokens=top_tokens)
+
+
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     arguments.lora)
-    if lora is None:
-        print(f"note: no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone", file=sys.stderr)
-    model = GPT2LMModel(arguments.card)
-    model.load_arrays(merge_lora(backbone, lora or {}, arguments.lora))
-    model = device.to_device(model)
-    path = os.path.join(arguments.work_dir, arguments.output_file)
-    started = time.perf_counter()
-    counts = run_search(arguments, Decoder(
-        prompt=lambda *inputs: read_prompt(model, *inputs),
-        advance=lambda *inputs: advance(model, *inputs),
-        top_tokens=top_tokens), path)
-    seconds = time.perf_counter() - started
-    write_json(path + ".summary.json", {**device.describe(), **counts, "seconds": seconds,
-                                        "peak_memory_bytes": device.peak_memory_bytes()})
-    print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")
+    run_search(arguments, build_decoder, device.describe, device.peak_memory_bytes)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ def set_up(device, random_seed, precision):
     seed(random_seed)
 
 
+def on_gpu():
+    """Returns whether the chosen device is a GPU."""
+    return _device.type == "cuda"
+
+
 def precision():
     """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
     return _precision
@@ -80,12 +85,12 @@ def to_numpy(tensor):
 
 def describe():
     """Returns ``{framework, version, device, precision}`` for logs and tables."""
-    name = torch.cuda.get_device_name(_device) if _device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(_device) if on_gpu() else f"CPU, {torch.get_num_threads()} threads"
     return {"framework": FRAMEWORK, "version": torch.__version__, "device": name, "precision": _precision}
 
 
 def peak_memory_bytes():
     """Returns the peak memory in bytes: of torch's allocator on a GPU, of the process on a CPU."""
-    if _device.type == "cuda":
+    if on_gpu():
         return torch.cuda.max_memory_reserved(_device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

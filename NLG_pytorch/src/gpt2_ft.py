@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import device
+from cuda_graphs import captured
 from model import GPT2LMModel
 from lora import lora_state_dict, mark_only_lora_as_trainable
 from optimizer import AdamW
@@ -66,9 +67,11 @@ def main(argv):
     lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
     model = build_model(arguments, backbone, lora)
     optimizer = build_optimizer(arguments, model)
+    train, validate = captured(lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
+                               lambda batch: validation_step(model, batch))
     run_training(arguments, Steps(
-        train=lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
-        validate=lambda batch: validation_step(model, batch),
+        train=train,
+        validate=validate,
         save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
         peak_memory_bytes=device.peak_memory_bytes,
         description=device.describe()))

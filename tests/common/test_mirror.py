@@ -10,7 +10,9 @@ ONLY_IN_JITTOR = {
     "jittor_environment.py": "Jittor reads its settings from the environment while it is imported; torch needs nothing",
     "jittor_cuda.py": "Jittor compiles against the CUDA toolkit of the machine; torch brings its own",
 }
-ONLY_IN_PYTORCH = {}
+ONLY_IN_PYTORCH = {
+    "cuda_graphs.py": "torch launches kernels one by one unless they are captured; Jittor runs whole graphs by itself",
+}
 EXTRA_NAMES = {
     ("pytorch", "model.py", "CrossEntropy"): "torch's own keeps four arrays of the vocabulary's width; Jittor fuses them",
     ("pytorch", "model.py", "CrossEntropy.forward"): "see CrossEntropy",

@@ -1,0 +1,108 @@
+"""Training and validation steps as CUDA graphs, one for each shape of batch.
+
+A step of GPT-2 medium is about a thousand small kernels, which take longer to launch one by one than to run. A graph
+launches them at once. It repeats the same kernels on the same addresses: what differs from step to step must lie in
+tensors (the batch, the learning rate, the optimiser's counters); torch keeps the random numbers of dropout going.
+"""
+
+from collections import OrderedDict
+
+import device
+
+import torch
+
+from common.batching import Batch, pad_batch
+
+LENGTH_MULTIPLE, COUNT_MULTIPLE = 8, 64
+MOST_RECORDINGS = 96
+
+
+class Recording:
+    """A step on tensors of its own, which every call fills in before it repeats the step.
+
+    Args:
+        step: ``(Batch of tensors, learning rate as a float64 scalar) -> loss``.
+        batch: Batch of numpy arrays, whose shapes each later batch must have.
+        record: ``(function) -> replay``; ``replay()`` repeats what the function does and returns its result.
+    """
+
+    def __init__(self, step, batch, record):
+        self.batch = Batch(**{name: device.from_numpy(array) for name, array in vars(batch).items()})
+        self.learning_rate = device.to_device(torch.zeros((), dtype=torch.float64))
+        self.replay = record(lambda: step(self.batch, self.learning_rate))
+
+    def __call__(self, batch, learning_rate):
+        for tensor, array in zip(vars(self.batch).values(), vars(batch).values()):
+            tensor.copy_(torch.from_numpy(array), non_blocking=True)
+        self.learning_rate.fill_(learning_rate)
+        return self.replay().clone()  # the next replay writes over the original
+
+
+class Recordings:
+    """Runs steps, each from its second batch on through a Recording of the batch's shape.
+
+    Args:
+        run_first: ``(function) -> result`` runs the first step of a kind, which loads libraries and kernels.
+        record: see Recording.
+        most: so many are kept; the one that was used longest ago gives way.
+    """
+
+    def __init__(self, run_first, record, most=MOST_RECORDINGS):
+        self.run_first, self.record, self.most = run_first, record, most
+        self.known_kinds, self.recordings = set(), OrderedDict()
+
+    def run(self, kind, step, batch, learning_rate):
+        """Returns the loss of ``step`` on a Batch of numpy arrays; steps of one ``kind`` do the same."""
+        batch = pad_batch(batch, LENGTH_MULTIPLE, COUNT_MULTIPLE)
+        if kind not in self.known_kinds:
+            self.known_kinds.add(kind)
+            return Recording(step, batch, lambda function: lambda: self.run_first(function))(batch, learning_rate)
+        key = kind, batch.input_ids.shape, len(batch.loss_positions)
+        if key not in self.recordings:
+            # Recording waits for the GPU, so that what gives way is not at work.
+            self.recordings[key] = Recording(step, batch, self.record)
+            if len(self.recordings) > self.most:
+                self.recordings.popitem(last=False)
+        self.recordings.move_to_end(key)
+        return self.recordings[key](batch, learning_rate)
+
+
+def captured(train, validate):
+    """Returns two step functions that do the same through CUDA graphs; on a CPU the functions themselves.
+
+    Args:
+        train: ``(batch, learning_rate, is_update) -> loss``, without a look at a value on the device.
+        validate: ``(batch) -> loss``, likewise.
+    """
+    if not device.on_gpu():
+        return train, validate
+    # One stream and one pool for all graphs: no two run at once, so each may use the memory that another has left.
+    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+
+    def run_first(function):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            loss = function()
+        torch.cuda.current_stream().wait_stream(stream)
+        return loss
+
+    def record(function):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            loss = function()
+
+        def replay():
+            graph.replay()
+            return loss
+        return replay
+
+    recordings = Recordings(run_first, record)
+
+    def captured_train(batch, learning_rate, is_update):
+        return recordings.run(("train", is_update), lambda batch, rate: train(batch, rate, is_update), batch,
+                              learning_rate)
+
+    def captured_validate(batch):
+        return recordings.run("validate", lambda batch, _: validate(batch), batch, 0.0)
+
+    return captured_train, captured_validate

@@ -1,0 +1,91 @@
+"""Steps through recordings equal plain steps; on a GPU through CUDA graphs."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "NLG_pytorch" / "src"))
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import device  # noqa: E402
+from cuda_graphs import Recordings, captured  # noqa: E402
+from gpt2_ft import build_optimizer, train_step, validation_step  # noqa: E402
+from lora import lora_state_dict  # noqa: E402
+from make_oracle import ROWS  # noqa: E402
+from tree_checks import DEVICE, arguments, model_of, on_device, oracle, relative_error  # noqa: E402,F401
+
+from common.batching import Row, make_batch  # noqa: E402
+
+# Two shapes of batch: the second one is longer.
+BATCHES = [make_batch(rows, 48) for rows in (ROWS, [*ROWS[:2], Row([3, 1, 4, 1, 5, 9, 2, 6] * 2, [5, 3, 5, 96])], ROWS[::-1])]
+RATES = [0.0, 0.01, 0.02, 0.005, 0.01, 0.02, 0.01, 0.003]
+FLAGS = [(), ("--clip", "0.5", "--grad_acc", "2"), ("--fp16", "--clip", "1")]
+
+
+def steps_of(model, optimizer, parsed):
+    return (lambda batch, rate, is_update: train_step(model, optimizer, batch, parsed, rate, is_update),
+            lambda batch: validation_step(model, batch))
+
+
+def run(oracle, flags, wrap):
+    """Losses and weights of a few steps whose batches, rates and updates change."""
+    parsed = arguments(*flags)
+    device.set_up(DEVICE, 1, parsed.precision)
+    model = model_of(oracle, parsed)
+    optimizer = build_optimizer(parsed, model)
+    train, validate = wrap(*steps_of(model, optimizer, parsed))
+    losses = [train(BATCHES[step % len(BATCHES)], rate, (step + 1) % parsed.grad_acc == 0)
+              for step, rate in enumerate(RATES)]
+    losses += [validate(batch) for batch in BATCHES]
+    return [float(loss) for loss in losses], lora_state_dict(model), optimizer
+
+
+def recorded(train, validate, most=96):
+    """What captured does, with a step that is repeated by running it again."""
+    recordings = Recordings(lambda function: function(), lambda function: function, most)
+    return (lambda batch, rate, is_update: recordings.run(
+                ("train", is_update), lambda batch, rate: train(batch, rate, is_update), batch, rate),
+            lambda batch: recordings.run("validate", lambda batch, _: validate(batch), batch, 0.0))
+
+
+WAYS = [recorded, lambda *steps: recorded(*steps, most=1)] + ([captured] if DEVICE == "cuda" else [])
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("wrap", WAYS)
+def test_recorded_steps_equal_plain_ones(oracle, flags, wrap):
+    (expected, weights, plain), (found, found_weights, optimizer) = (
+        run(oracle, flags, each) for each in (lambda *steps: steps, wrap))
+    # A filled-up batch adds the same numbers in another order; in half precision they are rounded before.
+    loss_tolerance, weight_tolerance = (1e-3, 2e-2) if "--fp16" in flags else (1e-5, 1e-3)
+    assert found == pytest.approx(expected, rel=loss_tolerance)
+    assert float(optimizer.step_count) == float(plain.step_count) == len(RATES) // (2 if "--grad_acc" in flags else 1)
+    for name in weights:
+        assert relative_error(found_weights[name], weights[name]) < weight_tolerance, name
+
+
+def test_on_a_cpu_the_steps_stay_what_they_are():
+    if DEVICE != "cpu":
+        pytest.skip("this run tests a GPU")
+    steps = (lambda: 1, lambda: 2)
+    assert captured(*steps) == steps
+
+
+@pytest.mark.parametrize("wrap", WAYS)
+def test_dropout_draws_anew_at_each_replay(oracle, wrap):
+    parsed = arguments("--lora_dropout", "0.5")
+    model = model_of(oracle, parsed)
+    train, validate = wrap(*steps_of(model, build_optimizer(parsed, model), parsed))
+    losses = [float(train(BATCHES[0], 0.0, True)) for _ in range(4)]
+    assert len(set(losses)) == 4
+    assert [float(validate(BATCHES[0])) for _ in range(3)] == pytest.approx([float(oracle["validation_loss"])] * 3, rel=1e-6)
+
+
+def test_losses_survive_the_next_replay(oracle):
+    parsed = arguments()
+    model = model_of(oracle, parsed)
+    _, validate = WAYS[-1](*steps_of(model, build_optimizer(parsed, model), parsed))
+    together = [validate(batch) for batch in BATCHES * 2]
+    alone = [float(validation_step(model, batch)) for batch in BATCHES * 2]
+    np.testing.assert_allclose([float(loss) for loss in together], alone, rtol=1e-6)
