@@ -90,17 +90,18 @@ def finite(loss):
     return value
 
 
-def measure_training(step, synchronise, batches):
+def measure_training(step, synchronise, batches, warm_up_steps=None):
     """Times training steps: the first, a warm-up, blocks with a synchronisation behind each, and one whole run.
 
     The warm-up runs all the batches once, so that kernels and graphs of every length are there when the clock runs;
-    what it takes longer than the whole run over the same batches is compilation. The whole run does as training
-    does: batches are made in it and losses are fetched every FETCH_INTERVAL steps.
+    what it takes longer than as many steps of the whole run is compilation. The whole run does as training does:
+    batches are made in it and losses are fetched every FETCH_INTERVAL steps.
 
     Args:
         step: ``(rows) -> loss``, one step on a batch of rows; may return before the device has done it.
         synchronise: waits until the device has done everything.
         batches: list of lists of rows.
+        warm_up_steps: how many steps warm up what compiles nothing; by default as many as there are batches.
 
     Returns:
         ``{ms_per_step: summarise() of the blocks, ms_per_step_whole_run, first_step_seconds, warm_up_seconds,
@@ -110,7 +111,8 @@ def measure_training(step, synchronise, batches):
     first_loss = finite(step(batches[0]))
     synchronise()
     first_step = time.perf_counter() - started
-    for rows in batches[1:]:
+    warming = batches[:warm_up_steps]
+    for rows in warming[1:]:
         step(rows)
     synchronise()
     warm_up = time.perf_counter() - started
@@ -134,7 +136,7 @@ def measure_training(step, synchronise, batches):
     window.append(time.time())
     return {"ms_per_step": summarise(block_ms), "ms_per_step_whole_run": 1000 * whole_run / len(batches),
             "first_step_seconds": first_step, "warm_up_seconds": warm_up,
-            "compile_seconds": max(0.0, warm_up - whole_run), "steps": len(batches),
+            "compile_seconds": max(0.0, warm_up - whole_run * len(warming) / len(batches)), "steps": len(batches),
             "losses": [first_loss, losses[-1]], "window": window}
 
 
