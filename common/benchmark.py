@@ -148,14 +148,14 @@ def token_counts(batches, seq_len, ms_per_step):
             "padded_tokens_per_step": sum(len(row) * max(row) for row in lengths) / len(batches)}
 
 
-def training_step(train_step, model, optimizer, arguments, rate):
+def training_step(train, arguments, rate):
     """Returns ``(rows) -> loss``, training's step on rows, batch included; the learning rate follows the schedule."""
     numbers = itertools.count(1)
 
     def step(rows):
         number = next(numbers)
         batch = make_batch(rows, arguments.seq_len, arguments.obj)
-        return train_step(model, optimizer, batch, arguments, rate(number - 1), number % arguments.grad_acc == 0)
+        return train(batch, rate(number - 1), number % arguments.grad_acc == 0)
     return step
 
 

@@ -146,7 +146,8 @@ def train(tree, options, words):
     build_seconds = time.perf_counter() - begun
     rate = make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, 10 * options.steps,
                          arguments.i_steps, arguments.i_lrs)
-    step = training_step(tree.gpt2_ft.train_step, model, optimizer, arguments, rate)
+    train, _ = tree.gpt2_ft.build_steps(arguments, model, optimizer)
+    step = training_step(train, arguments, rate)
     found = measure_training(step, tree.synchronise, batches)
     if options.profile:
         tree.profile(lambda: [step(rows) for rows in batches[:PROFILED_STEPS]], options.profile)
@@ -166,7 +167,8 @@ def evaluate(tree, options, words):
     rows = read_rows(arguments.valid_data)
     tree.synchronise()
     build_seconds = time.perf_counter() - begun
-    steps = SimpleNamespace(validate=lambda batch: tree.gpt2_ft.validation_step(model, batch))
+    _, validate = tree.gpt2_ft.build_steps(arguments, model, optimizer=None)
+    steps = SimpleNamespace(validate=validate)
     few = rows[:VALIDATION_WARM_UP * arguments.valid_batch_size]
     begun = time.perf_counter()
     validation_loss(arguments, steps, few)

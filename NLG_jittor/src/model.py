@@ -33,12 +33,30 @@ def causal_attention(fused, heads):
     return kernels.Attention.apply(fused, heads)
 
 
+def split_heads(fused, heads):
+    """``(batch, seq, 3 * width)`` to queries, keys and values, each ``(batch, heads, seq, head_width)``."""
+    batch, length, width = fused.shape
+    parts = fused.reshape(batch, length, 3, heads, width // 3 // heads)
+    return [parts[:, :, part].transpose(0, 2, 1, 3) for part in range(3)]
+
+
+def merge_heads(x):
+    """``(batch, heads, seq, head_width)`` to ``(batch, seq, width)``."""
+    batch, heads, length, head_width = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_width)
+
+
 def token_losses(hidden, embedding, targets, label_smoothing):
     """``(1 - e) * nll + e * mean over vocabulary of -log p`` of the logits ``hidden @ embedding.T``.
 
     Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``.
     """
     return kernels.TokenLosses.apply(hidden, embedding, targets, label_smoothing)
+
+
+def output_logits(hidden, embedding):
+    """Returns ``hidden @ embedding.T``, ``(count, vocabulary)``, float32."""
+    return kernels.logits(hidden, embedding)
 
 
 class LayerNorm(nn.Module):
@@ -62,21 +80,10 @@ class Attention(nn.Module):
         self.c_attn = MergedLinear(card.width, 3 * card.width, **lora("q", "k", "v"))
         self.c_proj = MergedLinear(card.width, card.width, **lora("o"))
 
-    def split_heads(self, fused):
-        """``(batch, seq, 3 * width)`` to queries, keys and values, each ``(batch, heads, seq, head_width)``."""
-        batch, length, width = fused.shape
-        parts = fused.reshape(batch, length, 3, self.heads, width // 3 // self.heads)
-        query, key, value = (parts[:, :, part].transpose(0, 2, 1, 3) for part in range(3))
-        return query, key, value
-
-    def merge_heads(self, x):
-        batch, heads, length, head_width = x.shape
-        return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_width)
-
     def execute(self, x):
         """Returns the output ``(batch, seq, width)`` and the keys and values, for a cache."""
         fused = self.c_attn(x)
-        return self.c_proj(causal_attention(fused, self.heads)), self.split_heads(fused)[1:]
+        return self.c_proj(causal_attention(fused, self.heads)), split_heads(fused, self.heads)[1:]
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -91,7 +98,7 @@ class Attention(nn.Module):
         Returns:
             The output ``(rows, 1, width)`` and the generated keys and values with this token's.
         """
-        query, key, value = self.split_heads(self.c_attn(x))
+        query, key, value = split_heads(self.c_attn(x), self.heads)
         if generated is not None:
             key = jt.concat([generated[0], key], dim=2)
             value = jt.concat([generated[1], value], dim=2)
@@ -107,7 +114,7 @@ class Attention(nn.Module):
         from_prompt = jt.matmul(prompt_weights.transpose(0, 2, 1, 3), prompt[1]).transpose(0, 2, 1, 3)
         from_generated = jt.matmul(weights[:, :, :, prompt_length:], value)
         output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
-        return self.c_proj(self.merge_heads(output)), (key, value)
+        return self.c_proj(merge_heads(output)), (key, value)
 
 
 class MLP(nn.Module):
@@ -204,8 +211,8 @@ class GPT2LMModel(nn.Module):
             parameters[name].assign(kernels.frozen(array) if is_product else jt.array(array))
 
     def logits(self, hidden):
-        """``(count, width)`` hidden states to ``(count, vocabulary)`` logits."""
-        return kernels.logits(hidden, self.transformer.wte.weight)
+        """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
+        return output_logits(hidden, self.transformer.wte.weight)
 
     def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
         """Label-smoothed cross-entropy, averaged over the positions that carry a loss.

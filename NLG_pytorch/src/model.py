@@ -21,17 +21,42 @@ def gelu(x):
     return F.gelu(x, approximate="tanh")
 
 
-def causal_attention(query, key, value):
+def causal_attention(fused, heads):
     """Scaled dot-product attention in which a position sees itself and what comes before it.
 
-    Takes and returns ``(batch, heads, seq, head_width)``.
+    Args:
+        fused: ``(batch, seq, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
+        heads: number of heads.
+
+    Returns:
+        ``(batch, seq, width)``.
     """
-    return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    return merge_heads(F.scaled_dot_product_attention(*split_heads(fused, heads), is_causal=True))
 
 
-def cross_entropy(logits, targets, label_smoothing):
-    """``(1 - e) * nll + e * mean over vocabulary of -log p`` for each row of ``(count, vocabulary)``."""
-    return CrossEntropy.apply(logits, targets, label_smoothing)
+def split_heads(fused, heads):
+    """``(batch, seq, 3 * width)`` to queries, keys and values, each ``(batch, heads, seq, head_width)``."""
+    batch, length, width = fused.shape
+    return [part.view(batch, length, heads, -1).transpose(1, 2) for part in fused.split(width // 3, dim=2)]
+
+
+def merge_heads(x):
+    """``(batch, heads, seq, head_width)`` to ``(batch, seq, width)``."""
+    batch, heads, length, head_width = x.shape
+    return x.transpose(1, 2).reshape(batch, length, heads * head_width)
+
+
+def token_losses(hidden, embedding, targets, label_smoothing):
+    """``(1 - e) * nll + e * mean over vocabulary of -log p`` of the logits ``hidden @ embedding.T``.
+
+    Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``, float32.
+    """
+    return CrossEntropy.apply(output_logits(hidden, embedding), targets, label_smoothing)
+
+
+def output_logits(hidden, embedding):
+    """Returns ``hidden @ embedding.T``, ``(count, vocabulary)``, float32."""
+    return (hidden.to(embedding.dtype) @ embedding.T).float()
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -74,20 +99,10 @@ class Attention(nn.Module):
         self.c_attn = MergedLinear(card.width, 3 * card.width, **lora("q", "k", "v"))
         self.c_proj = MergedLinear(card.width, card.width, **lora("o"))
 
-    def query_key_value(self, x):
-        batch, length, width = x.shape
-        query, key, value = (part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
-                             for part in self.c_attn(x).split(width, dim=2))
-        return query, key, value
-
-    def merge_heads(self, x):
-        batch, heads, length, head_width = x.shape
-        return x.transpose(1, 2).reshape(batch, length, heads * head_width)
-
     def forward(self, x):
         """Returns the output ``(batch, seq, width)`` and the keys and values, for a cache."""
-        query, key, value = self.query_key_value(x)
-        return self.c_proj(self.merge_heads(causal_attention(query, key, value))), (key, value)
+        fused = self.c_attn(x)
+        return self.c_proj(causal_attention(fused, self.heads)), split_heads(fused, self.heads)[1:]
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -102,7 +117,7 @@ class Attention(nn.Module):
         Returns:
             The output ``(rows, 1, width)`` and ``generated``.
         """
-        query, last_key, last_value = self.query_key_value(x)
+        query, last_key, last_value = split_heads(self.c_attn(x), self.heads)
         key, value = generated
         key[:, :, -1:], value[:, :, -1:] = last_key, last_value
         rows, heads, step, head_width = key.shape
@@ -117,7 +132,7 @@ class Attention(nn.Module):
         from_prompt = (prompt_weights.transpose(1, 2) @ prompt[1]).transpose(1, 2)
         from_generated = weights[:, :, :, prompt_length:] @ value
         output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
-        return self.c_proj(self.merge_heads(output)), generated
+        return self.c_proj(merge_heads(output)), generated
 
 
 class MLP(nn.Module):
@@ -216,8 +231,7 @@ class GPT2LMModel(nn.Module):
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
-        weight = self.transformer.wte.weight
-        return (hidden.to(weight.dtype) @ weight.T).float()
+        return output_logits(hidden, self.transformer.wte.weight)
 
     def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
         """Label-smoothed cross-entropy, averaged over the positions that carry a loss.
@@ -234,7 +248,7 @@ class GPT2LMModel(nn.Module):
         """
         hidden, _ = self.transformer(input_ids)
         chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, loss_positions)
-        per_token = cross_entropy(self.logits(chosen), loss_targets, label_smoothing)
+        per_token = token_losses(chosen, self.transformer.wte.weight, loss_targets, label_smoothing)
         return (per_token * loss_mask).sum() / (loss_mask.sum() + 0.0001)
 
     def prompt(self, input_ids, lengths):

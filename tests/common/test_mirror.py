@@ -8,6 +8,7 @@ import pytest
 # What may differ, and why.
 ONLY_IN_JITTOR = {
     "jittor_environment.py": "Jittor reads its settings from the environment while it is imported; torch needs nothing",
+    "kernels.py": "what torch has as one call, with its gradient: fused kernels in kernel_sources/",
     "jittor_cuda.py": "Jittor compiles against the CUDA toolkit of the machine; torch brings its own",
 }
 ONLY_IN_PYTORCH = {
@@ -18,7 +19,8 @@ EXTRA_NAMES = {
     ("pytorch", "model.py", "CrossEntropy.forward"): "see CrossEntropy",
     ("pytorch", "model.py", "CrossEntropy.backward"): "see CrossEntropy",
     ("pytorch", "optimizer.py", "AdamW._as_parameters"): "its parameters are views of one vector; Jittor fuses kernels itself",
-    ("jittor", "model.py", "causal_mask"): "torch's attention needs no mask array; Jittor's is made once a length",
+    ("pytorch", "lora.py", "MergedLinear.spread_lora_B"): "one product for all projections; kernels.py takes each by itself",
+    ("pytorch", "device.py", "product_type"): "torch stores weights in the type of their products; kernels.py does in Jittor",
     ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
     ("jittor", "gpt2_beam.py", "log_softmax"): "torch.log_softmax; Jittor's loses digits over a whole vocabulary",
 }
