@@ -192,7 +192,8 @@ def for_the_record(words):
     words = ["python", *words[1:]]
     for flag in {"--output", "--source", "--profile"} & set(words):
         place = words.index(flag)
-        del words[place:place + 2]
+        has_value = not words[place + 1:place + 2] or not words[place + 1].startswith("--")
+        del words[place:place + 1 + has_value]
     return shlex.join(words)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 import device
 
-SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
+SOURCES = {"cpu": ("cpu.h",), "cuda": ("cuda_products.h", "cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
@@ -30,14 +31,14 @@ def header(kind):
 
     Jittor compiles anew when the text of an operation changes; the hash stands for the text of the included files.
     """
-    names = sorted(name for name in os.listdir(SOURCES) if name.startswith(kind))
+    paths = [os.path.join(FOLDER, name) for name in SOURCES[kind]]
     digest = hashlib.sha256()
-    for name in names:
-        with open(os.path.join(SOURCES, name), "rb") as file:
+    for path in paths:
+        with open(path, "rb") as file:
             digest.update(file.read())
     has_onednn = kind == "cpu" and jt.compile_extern.mkl_ops is not None
     return (f"// {digest.hexdigest()}\n" + "#define HAS_ONEDNN\n" * has_onednn
-            + "".join(f'#include "{SOURCES}/{name}"\n' for name in names))
+            + "".join(f'#include "{path}"\n' for path in paths))
 
 
 def run(source, inputs, outputs, **numbers):

@@ -1,7 +1,5 @@
 // Causal attention in training; see cuda_products.h.
 #pragma once
-#include "cuda_products.h"
-
 // Where the operands of a batch of products lie: array k starts at bases[k] and has, for batch item i and head h, an
 // offset of i * outer[k] + h * inner[k] elements.
 struct Operands {

@@ -1,7 +1,5 @@
 // Layer norm, GELU, embedding, loss and optimiser; see cuda_products.h.
 #pragma once
-#include "cuda_products.h"
-
 // One warp a row from here on, unless a kernel says otherwise.
 static __global__ void layer_norm_forward_kernel(const float* x, const float* weight, const float* bias, float* y,
                                                  float* means, float* scales, int rows, int width) {

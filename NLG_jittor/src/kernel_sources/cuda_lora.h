@@ -1,7 +1,5 @@
 // LoRA's low-rank update with its dropout; see cuda_products.h.
 #pragma once
-#include "cuda_products.h"
-
 // 0 where element `index` is dropped, else 1 / (1 - probability); the bits are those of murmur3's 32-bit finaliser.
 static inline __device__ float dropout_factor(uint32_t index, uint32_t seed, uint32_t threshold, float kept) {
     uint32_t h = index * 0x9e3779b1u + seed;
