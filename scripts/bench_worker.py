@@ -24,7 +24,7 @@ STARTED = time.perf_counter()
 
 from common.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.batching import read_rows  # noqa: E402
-from common.beam_search import Decoder, run_search  # noqa: E402
+from common.beam_search import Decoder, search_rows  # noqa: E402
 from common.benchmark import (backbone_of, measure_training, process_facts, rows_of_batches, token_counts,  # noqa: E402
                               training_step, write_first_contexts)
 from common.errors import run_main  # noqa: E402
@@ -213,7 +213,7 @@ def beam(tree, options, words):
         def search(contexts, **changes):
             path = os.path.join(folder, f"{contexts}.jsonl")
             write_first_contexts(rows, contexts, path)
-            return run_search(SimpleNamespace(**{**vars(arguments), "data": path, **changes}), decoder,
+            return search_rows(SimpleNamespace(**{**vars(arguments), "data": path, **changes}), decoder,
                               os.path.join(folder, "predict.jsonl"))
 
         begun = time.perf_counter()
