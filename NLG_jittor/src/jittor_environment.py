@@ -17,45 +17,24 @@ import glob
 import hashlib
 import os
 import platform
-import shlex
 import shutil
 import signal
 import site
 import ssl
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import warnings
 from importlib import metadata
 
 from tqdm import tqdm
 
+import jittor_compiler
 import jittor_cuda
 from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError
 
 PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # where Jittor looks before it downloads
-
-# Jittor compiles kernels with -Ofast, under which `x != x` is false for NaN and every loaded kernel makes the processor
-# flush subnormal numbers to zero, numpy's too. These flags let sums be reordered all the same; __FAST_MATH__ is what
-# glibc's headers ask for before they offer vectorised exp and tanh, without which GELU is 50 times slower.
-KERNEL_FLAGS = ("-O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -freciprocal-math "
-                "-D__FAST_MATH__")
-# Jittor's --use_fast_math computes tanh to 11 bits
-CUDA_FAST_MATH = False
-
-# What every kernel includes; compiled once ahead, it makes compiling a kernel three times as fast.
-KERNEL_HEADER = """#define JIT 1
-#define JIT_cpu 1
-#include <cmath>
-#include "misc/cpu_math.h"
-#include "var.h"
-#include "ops/op_register.h"
-#include <assert.h>
-#include "fused_op.h"
-"""
 
 
 class Progress:
@@ -120,7 +99,8 @@ def cache_name(nvcc):
     Jittor's own folders tell apart its version, the compiler's, Python's, CUDA's and the processor's model, not the
     instruction sets, the flags, and the paths that are written into compiled files.
     """
-    parts = [processor(), PROJECT_ROOT, sys.prefix, nvcc, KERNEL_FLAGS, KERNEL_HEADER, str(CUDA_FAST_MATH),
+    parts = [processor(), PROJECT_ROOT, sys.prefix, nvcc, jittor_compiler.KERNEL_FLAGS, jittor_compiler.KERNEL_HEADER,
+             str(jittor_compiler.CUDA_FAST_MATH),
              *(os.environ.get(name, "") for name in ("cc_flags", "nvcc_flags", "kernel_flags"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
@@ -244,57 +224,6 @@ def import_quietly(home, variables):
     return jittor
 
 
-def write_whole(path, text, mode):
-    """Writes a file so that another process sees all of it or nothing, unless it holds the text already."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
-        if file.read() == text:
-            return
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, mode)
-    os.replace(temporary, path)
-
-
-def compile_kernel_header(folder, compiler, flags):
-    """Precompiles KERNEL_HEADER in a folder with the flags of kernels; returns the path to include."""
-    header = os.path.join(folder, "kernel_header.h")
-    if os.path.isfile(header + ".gch"):
-        return header
-    write_whole(header, KERNEL_HEADER, 0o644)
-    words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
-    temporary = f"{header}.{os.getpid()}"
-    compiled = subprocess.run([compiler, *words, "-x", "c++-header", header, "-o", temporary], capture_output=True)
-    if compiled.returncode == 0:  # else kernels include the header as text
-        os.replace(temporary, header + ".gch")
-    return header
-
-
-def set_kernel_compiler(jittor):
-    """Makes Jittor compile kernels with this module's flags and precompiled header, and without its asm_tuner.
-
-    Jittor starts a Python for each kernel, which imports jittor_utils in the user's environment (reading and writing
-    the configuration in the home folder) and rewrites the compiler's output for an option that nothing here uses.
-    """
-    flags = jittor.flags
-    flags.cc_flags = flags.cc_flags.replace("-Ofast", KERNEL_FLAGS)
-    if not CUDA_FAST_MATH:
-        flags.nvcc_flags = flags.nvcc_flags.replace("--use_fast_math", "")
-    header = compile_kernel_header(flags.cache_path, flags.cc_path, flags.cc_flags)
-    script = os.path.join(flags.cache_path, "python_for_kernels")
-    write_whole(script, f"""#!/bin/sh
-case "$1" in
-*/asm_tuner.py)
-    compiler=${{2#--cc_path=}}
-    shift 2
-    exec "$compiler" "$@" -include {shlex.quote(header)} ;;
-esac
-exec {shlex.quote(sys.executable)} "$@"
-""", 0o755)
-    flags.python_path = script
-    flags.log_silent = int(os.environ.get("log_silent", "0"))
-
-
 def load():
     """Imports Jittor, compiling its core first where no earlier run on this machine did; returns the module.
 
@@ -331,7 +260,7 @@ def load():
         jittor = import_quietly(home, import_variables(home, nvcc, has_onednn))
     finally:
         sys.path.remove(packages)
-    set_kernel_compiler(jittor)
+    jittor_compiler.set_kernel_compiler(jittor)
     if not faulthandler.is_enabled():
         faulthandler.enable(2)  # a crash in a kernel shows where Python was, in place of Jittor's own report
     return jittor

@@ -9,6 +9,7 @@ import pytest
 ONLY_IN_JITTOR = {
     "jittor_environment.py": "Jittor reads its settings from the environment while it is imported; torch needs nothing",
     "kernels.py": "what torch has as one call, with its gradient: fused kernels in kernel_sources/",
+    "jittor_compiler.py": "Jittor compiles its kernels on the user's machine; torch comes with them",
     "jittor_cuda.py": "Jittor compiles against the CUDA toolkit of the machine; torch brings its own",
 }
 ONLY_IN_PYTORCH = {

@@ -140,6 +140,20 @@ def test_kernels_keep_nan_and_subnormal_numbers():
     assert np.float32(1e-40) * np.float32(0.5) != 0
 
 
+def test_kernels_are_compiled_by_no_thread():
+    ended = run_python("""
+        import os
+        import jittor_environment
+        import jittor as jt
+        number = jt.array([1.0, 2.0])
+        number.sync()
+        before = len(os.listdir("/proc/self/task"))
+        jt.sync([number.sin() + 1, number.cos() * 2, number.exp() - 3])
+        assert len(os.listdir("/proc/self/task")) == before
+        """, OMP_NUM_THREADS="1", use_parallel_op_compiler="16")
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_onednn_is_linked_once_and_mended(tmp_path):
     assert jittor_environment.link_onednn(str(tmp_path))
     parent = tmp_path / ".cache" / "jittor" / "mkl"

@@ -1,0 +1,83 @@
+"""How Jittor compiles kernels: one at a time, with other flags than its own, and with a precompiled header."""
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+
+# Jittor compiles kernels with -Ofast, under which `x != x` is false for NaN and every loaded kernel makes the processor
+# flush subnormal numbers to zero, numpy's too. These flags let sums be reordered all the same; __FAST_MATH__ is what
+# glibc's headers ask for before they offer vectorised exp and tanh, without which GELU is 50 times slower.
+KERNEL_FLAGS = ("-O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -freciprocal-math "
+                "-D__FAST_MATH__")
+# Jittor's --use_fast_math computes tanh to 11 bits
+CUDA_FAST_MATH = False
+
+# What every kernel includes; compiled once ahead, it makes compiling a kernel three times as fast.
+KERNEL_HEADER = """#define JIT 1
+#define JIT_cpu 1
+#include <cmath>
+#include "misc/cpu_math.h"
+#include "var.h"
+#include "ops/op_register.h"
+#include <assert.h>
+#include "fused_op.h"
+"""
+
+
+def write_whole(path, text, mode):
+    """Writes a file so that another process sees all of it or nothing, unless it holds the text already."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+        if file.read() == text:
+            return
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, mode)
+    os.replace(temporary, path)
+
+
+def compile_kernel_header(folder, compiler, flags):
+    """Precompiles KERNEL_HEADER in a folder with the flags of kernels; returns the path to include."""
+    header = os.path.join(folder, "kernel_header.h")
+    if os.path.isfile(header + ".gch"):
+        return header
+    write_whole(header, KERNEL_HEADER, 0o644)
+    words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
+    temporary = f"{header}.{os.getpid()}"
+    compiled = subprocess.run([compiler, *words, "-x", "c++-header", header, "-o", temporary], capture_output=True)
+    if compiled.returncode == 0:  # else kernels include the header as text
+        os.replace(temporary, header + ".gch")
+    return header
+
+
+def set_kernel_compiler(jittor):
+    """Makes Jittor compile kernels with this module's flags and precompiled header, alone, and without its asm_tuner.
+
+    "Alone": Jittor would compile the kernels of a step in many threads. Each of them puts the operators that shall call
+    oneDNN or cuBLAS into the graph of variables, and takes them out again, without a lock, while the others do the same:
+    now and then that frees an operator twice, or one in use, and the process ends with a segmentation fault.
+
+    Jittor starts a Python for each kernel, which imports jittor_utils in the user's environment (reading and writing
+    the configuration in the home folder) and rewrites the compiler's output for an option that nothing here uses.
+    """
+    flags = jittor.flags
+    flags.use_parallel_op_compiler = 0
+    flags.cc_flags = flags.cc_flags.replace("-Ofast", KERNEL_FLAGS)
+    if not CUDA_FAST_MATH:
+        flags.nvcc_flags = flags.nvcc_flags.replace("--use_fast_math", "")
+    header = compile_kernel_header(flags.cache_path, flags.cc_path, flags.cc_flags)
+    script = os.path.join(flags.cache_path, "python_for_kernels")
+    write_whole(script, f"""#!/bin/sh
+case "$1" in
+*/asm_tuner.py)
+    compiler=${{2#--cc_path=}}
+    shift 2
+    exec "$compiler" "$@" -include {shlex.quote(header)} ;;
+esac
+exec {shlex.quote(sys.executable)} "$@"
+""", 0o755)
+    flags.python_path = script
+    flags.log_silent = int(os.environ.get("log_silent", "0"))
