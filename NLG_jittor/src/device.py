@@ -44,6 +44,11 @@ def on_gpu():
     return bool(jt.flags.use_cuda)
 
 
+def on_gpu():
+    """Tells whether the chosen device is a GPU."""
+    return bool(jt.flags.use_cuda)
+
+
 def precision():
     """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
     return _precision
@@ -61,7 +66,9 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int32."""
+    """Copies a numpy array to the chosen device; integers become int32. A Var stays what it is."""
+    if isinstance(array, jt.Var):
+        return array
     return jt.array(np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32))
 
 

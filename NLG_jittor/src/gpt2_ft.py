@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
+from cuda_graphs import captured
 import device
 from model import GPT2LMModel
 from lora import lora_state_dict, mark_only_lora_as_trainable
@@ -41,7 +42,8 @@ def batch_loss(model, batch, label_smoothing):
 
 def train_step(model, optimizer, batch, arguments, learning_rate, is_update):
     """Adds the gradients of one batch and, where ``is_update``, updates the weights; returns the loss."""
-    model.train()
+    if not model.is_training():  # setting it walks through all modules
+        model.train()
     loss = batch_loss(model, batch, arguments.label_smooth)
     optimizer.accumulate(loss / arguments.grad_acc)
     if is_update:
@@ -62,8 +64,8 @@ def validation_step(model, batch):
 
 def build_steps(arguments, model, optimizer):
     """Returns the functions ``(batch, learning_rate, is_update) -> loss`` and ``(batch) -> loss`` of a run."""
-    return (lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
-            lambda batch: validation_step(model, batch))
+    return captured(lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
+                    lambda batch: validation_step(model, batch))
 
 
 def main(argv):

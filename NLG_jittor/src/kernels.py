@@ -16,7 +16,8 @@ import numpy as np
 import device
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
-SOURCES = {"cpu": ("cpu.h",), "cuda": ("cuda_products.h", "cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
+SOURCES = {"cpu": ("cpu.h",), "cuda": ("cuda_products.h", "cuda_layers.h", "cuda_lora.h", "cuda_attention.h",
+                    "cuda_graph.h")}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
@@ -54,12 +55,14 @@ def run(source, inputs, outputs, **numbers):
     Returns:
         List of Vars.
     """
-    shapes, dtypes = zip(*(each if isinstance(each[0], (tuple, list, jt.NanoVector)) else (each, "float32")
-                           for each in outputs))
-    return jt.code(list(shapes), list(dtypes), inputs, cpu_src=source, cpu_header=header("cpu"), cuda_src=source,
-                   cuda_header=header("cuda"),
-                   data={name: float(number) for name, number in
-                         {"precision": PRECISIONS.index(device.precision()), **numbers}.items()})
+    shapes = [shape[0] if isinstance(shape[-1], str) else shape for shape in outputs]
+    dtypes = [shape[1] if isinstance(shape[-1], str) else "float32" for shape in outputs]
+    data = {"precision": float(PRECISIONS.index(device.precision()))}
+    for name, number in numbers.items():
+        data[name] = float(number)
+    if jt.flags.use_cuda:
+        return jt.code(shapes, dtypes, inputs, cuda_src=source, cuda_header=header("cuda"), data=data)
+    return jt.code(shapes, dtypes, inputs, cpu_src=source, cpu_header=header("cpu"), data=data)
 
 
 def scratch(shape):

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-import device
 from cuda_graphs import captured
+import device
 from model import GPT2LMModel
 from lora import lora_state_dict, mark_only_lora_as_trainable
 from optimizer import AdamW
