@@ -68,7 +68,7 @@ def set_kernel_compiler(jittor):
     flags.cc_flags = flags.cc_flags.replace("-Ofast", KERNEL_FLAGS)
     if not CUDA_FAST_MATH:
         flags.nvcc_flags = flags.nvcc_flags.replace("--use_fast_math", "")
-    flags.nvcc_flags += " --default-stream per-thread "  # what the default stream does cannot be recorded
+    flags.nvcc_flags += " --default-stream=per-thread "  # what the default stream does cannot be recorded
     header = compile_kernel_header(flags.cache_path, flags.cc_path, flags.cc_flags)
     script = os.path.join(flags.cache_path, "python_for_kernels")
     write_whole(script, f"""#!/bin/sh
