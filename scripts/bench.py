@@ -247,6 +247,11 @@ def run_case(words, output, minutes, gpu):
             "utilisation": watch.utilisation(*result["window"])}
 
 
+def cores():
+    """Returns how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def processor():
     """Returns the processor's name."""
     try:
@@ -264,11 +269,11 @@ def main(argv):
     data, description = find_data(options, train, beam)
     path = Path(options.output) / f"{options.name}.json"
     document = read_json(path) if path.is_file() else {"cases": []}
-    document["machine"] = {"gpu": gpu.facts if gpu else None, "processor": processor(), "cores": os.cpu_count(),
+    document["machine"] = {"gpu": gpu.facts if gpu else None, "processor": processor(), "cores": cores(),
                            "python": platform.python_version(), "system": platform.system()}
     planned = list(cases(options))
     common = {"model_card": options.model_card, "data": description, "on": "cuda" if gpu else "cpu",
-              "device": gpu.facts["name"] if gpu else f"{processor()}, {os.cpu_count()} cores",
+              "device": gpu.facts["name"] if gpu else f"{processor()}, {cores()} cores",
               "driver": gpu.facts["driver"] if gpu else None,
               "bench_command": for_the_record(["", "scripts/bench.py", *argv])}
     failed, rounds, started = 0, {}, time.perf_counter()

@@ -57,7 +57,7 @@ class Tree:
         """Waits until the device has done everything."""
         if self.framework == "jittor":
             self.library.sync_all(True)
-        elif self.library.cuda.is_available():
+        elif self.library.cuda.is_initialized():
             self.library.cuda.synchronize()
 
     def profile(self, work, path):
@@ -69,7 +69,7 @@ class Tree:
     def torch_profile(self, work):
         from torch.profiler import ProfilerActivity, profile
 
-        has_cuda = self.library.cuda.is_available()
+        has_cuda = self.library.cuda.is_initialized()
         with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * has_cuda) as profiler:
             work()
             self.synchronise()
