@@ -160,7 +160,7 @@ def validation_table(cases):
 def beam_table(cases):
     """Returns the table of beam searches."""
     heads = [f"beam search, beam {cases[0]['beam']}, {cases[0]['eval_len']} steps at most", "precision", "contexts",
-             "seconds", "contexts per second", "batches × steps", "peak memory", "GPU busy", "PEFT's time / this"]
+             "seconds", "contexts per second", "decoding steps", "peak memory", "GPU busy", "PEFT's time / this"]
     most = max(case.get("contexts_of_the_set", case["contexts"]) for case in cases)
 
     def seconds(case):

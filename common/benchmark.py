@@ -12,6 +12,7 @@ from common.checkpoint import load_weights
 from common.errors import UserError
 from common.files import write_json_lines
 from common.model_cards import backbone_shapes
+from common.schedule import make_schedule
 
 RANDOM = "random"  # what --init_checkpoint says for weights that are made on the spot
 BLOCK = 5  # steps between two synchronisations where single times are taken
@@ -148,14 +149,22 @@ def token_counts(batches, seq_len, ms_per_step):
             "padded_tokens_per_step": sum(len(row) * max(row) for row in lengths) / len(batches)}
 
 
-def training_step(train, arguments, rate):
-    """Returns ``(rows) -> loss``, training's step on rows, batch included; the learning rate follows the schedule."""
+def training_step(train, arguments, steps):
+    """Returns ``(rows) -> loss``: a program's training step on a batch made of rows, on the schedule of the flags.
+
+    Args:
+        train: ``(batch, learning_rate, is_update) -> loss``, of common.training.Steps.
+        arguments: of training_arguments.
+        steps: how many the schedule is made for.
+    """
+    rate = make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, steps, arguments.i_steps,
+                         arguments.i_lrs)
     numbers = itertools.count(1)
 
     def step(rows):
         number = next(numbers)
-        batch = make_batch(rows, arguments.seq_len, arguments.obj)
-        return train(batch, rate(number - 1), number % arguments.grad_acc == 0)
+        return train(make_batch(rows, arguments.seq_len, arguments.obj), rate(number - 1),
+                     number % arguments.grad_acc == 0)
     return step
 
 

@@ -37,6 +37,8 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SYSTEMS = {"pytorch": ("pytorch",), "jittor": ("jittor",), "both": ("pytorch", "jittor"), "peft": ("peft",),
            "all": ("pytorch", "jittor", "peft")}
 LONG_STEPS = 5
+# So that what a wrapper around Python has started ends with it; in the same session, so that all ends with the terminal's.
+GROUP_OF_ITS_OWN = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
 MESSAGE_LINES = 20
 
 
@@ -61,6 +63,7 @@ def parse(argv):
     parser.add_argument("--rows_512", action="store_true", help=f"also train {LONG_STEPS} steps with every row 512 "
                         "tokens long, for the memory; part of all")
     parser.add_argument("--contexts", type=int, default=None, help="beam search over so many contexts; by default all")
+    parser.add_argument("--valid_rows", type=int, default=None, help="validation over so many rows; by default all")
     parser.add_argument("--peft_contexts", type=int, default=32, help="contexts that PEFT's generate decodes")
     parser.add_argument("--source", default=None, help="folder with the raw data sets, from which to make E2E")
     parser.add_argument("--profile", action="store_true", help="also write OUTPUT/NAME_CASE_profile.txt: where the time "
@@ -99,7 +102,7 @@ def check(options, train, beam):
     unknown = [word for word in options.precision if word not in PRECISIONS]
     if unknown:
         raise UserError(f"--precision {','.join(options.precision)}: {unknown[0]!r} is none of {', '.join(PRECISIONS)}")
-    for name in ("steps", "rounds", "contexts", "peft_contexts", "minutes"):
+    for name in ("steps", "rounds", "contexts", "valid_rows", "peft_contexts", "minutes"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise UserError(f"--{name} {value}: expected more than 0")
@@ -113,8 +116,21 @@ def check(options, train, beam):
     return gpu
 
 
-def find_data(options):
-    """Returns ``({split: path}, description)``: E2E where it is or can be made of ``--source``, else the demo data."""
+def find_data(options, train, beam):
+    """Returns ``({split: path}, description)``: the user's own encoded rows where the flags name them, else E2E where it
+    is or can be made of ``--source``, else the demo data.
+
+    Raises:
+        UserError: a program's data is not among the user's own, or a data set cannot be made.
+    """
+    own = {"train": train.get("train_data"), "valid": train.get("valid_data"), "test": beam.get("data")}
+    if any(own.values()):
+        for program, split, flag in (("train", "train", "train_data"), ("eval", "valid", "valid_data"),
+                                     ("beam", "test", "data")):
+            if program in options.programs and not own[split]:
+                raise UserError(f"--{flag} is missing: with data of one's own, each program that runs needs its file")
+        return ({split: os.path.abspath(path or os.devnull) for split, path in own.items()},
+                "rows of " + ", ".join(os.path.basename(path) for path in own.values() if path))
     folder = ROOT / "data" / "e2e"
     paths = {"train": folder / "sampled" / "train.jsonl", "valid": folder / "valid.jsonl", "test": folder / "test.jsonl"}
     python = interpreter("jittor" if options.systems == ("jittor",) else "pytorch")
@@ -165,16 +181,18 @@ def command_of(case, options, train, beam, data, output):
     is_peft, is_long = case["system"] == "peft", case["variant"] == "every row 512 long"
     steps = LONG_STEPS if is_long else options.steps
     if case["program"] == "beam":
-        flags = {**PAPER_BEAM, **flags, "data": data["test"], **beam}
+        flags = {**PAPER_BEAM, **flags, **beam, "data": data["test"]}
     else:
-        flags = {**PAPER_TRAINING, **flags, "train_data": data["train"], "valid_data": data["valid"],
-                 "max_step": steps, **train}
+        flags = {**PAPER_TRAINING, **flags, "max_step": steps, **train, "train_data": data["train"],
+                 "valid_data": data["valid"]}
     words = [interpreter("pytorch" if is_peft else case["system"]),
              ROOT / "scripts" / ("bench_peft.py" if is_peft else "bench_worker.py"),
              "--program", case["program"], "--steps", steps, "--output", output]
     contexts = options.peft_contexts if is_peft else options.contexts
     if contexts:
         words += ["--contexts", contexts]
+    if options.valid_rows and case["program"] == "eval":
+        words += ["--valid_rows", options.valid_rows]
     if is_peft:
         words += ["--precision", case["precision"], "--pad_to", "512" if case["variant"] == "padded to 512" else "longest"]
     else:
@@ -192,8 +210,7 @@ def for_the_record(words):
     words = ["python", *words[1:]]
     for flag in {"--output", "--source", "--profile"} & set(words):
         place = words.index(flag)
-        has_value = not words[place + 1:place + 2] or not words[place + 1].startswith("--")
-        del words[place:place + 1 + has_value]
+        del words[place:place + 2]
     return shlex.join(words)
 
 
@@ -207,7 +224,7 @@ def run_case(words, output, minutes, gpu):
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
         with Watch(gpu) as watch:
             process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
-                                       env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
+                                       env={**os.environ, "PYTHONUNBUFFERED": "1"}, **GROUP_OF_ITS_OWN)
             try:
                 status = process.wait(timeout=60 * minutes)
             except subprocess.TimeoutExpired:
@@ -230,6 +247,11 @@ def run_case(words, output, minutes, gpu):
             "utilisation": watch.utilisation(*result["window"])}
 
 
+def cores():
+    """Returns how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def processor():
     """Returns the processor's name."""
     try:
@@ -241,16 +263,17 @@ def processor():
 
 def main(argv):
     """Runs all cases; returns 1 where one failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the process of the case would run on
     options, train, beam = parse(argv)
     gpu = check(options, train, beam)
-    data, description = find_data(options)
+    data, description = find_data(options, train, beam)
     path = Path(options.output) / f"{options.name}.json"
     document = read_json(path) if path.is_file() else {"cases": []}
-    document["machine"] = {"gpu": gpu.facts if gpu else None, "processor": processor(), "cores": os.cpu_count(),
+    document["machine"] = {"gpu": gpu.facts if gpu else None, "processor": processor(), "cores": cores(),
                            "python": platform.python_version(), "system": platform.system()}
     planned = list(cases(options))
     common = {"model_card": options.model_card, "data": description, "on": "cuda" if gpu else "cpu",
-              "device": gpu.facts["name"] if gpu else f"{processor()}, {os.cpu_count()} cores",
+              "device": gpu.facts["name"] if gpu else f"{processor()}, {cores()} cores",
               "driver": gpu.facts["driver"] if gpu else None,
               "bench_command": for_the_record(["", "scripts/bench.py", *argv])}
     failed, rounds, started = 0, {}, time.perf_counter()

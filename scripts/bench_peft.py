@@ -84,7 +84,7 @@ def tensors(rows, seq_len, pad_to):
 
 
 def synchronise():
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
@@ -165,9 +165,9 @@ def beam(options, words):
             "window": window, "weights": weights}
 
 
-def environment(precision, device):
+def environment(precision):
     """Returns what device.describe() returns for the trees, with PEFT's and transformers' versions."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if torch.cuda.is_initialized() else f"CPU, {torch.get_num_threads()} threads"
     return {"framework": "peft", "version": f"{peft_library().__version__}, transformers {transformers_version}, torch "
             f"{torch.__version__}", "device": name, "precision": precision}
 
@@ -188,10 +188,9 @@ def main(argv):
     torch.set_float32_matmul_precision("highest" if options.precision == "fp32" else "high")
     import_seconds = time.perf_counter() - STARTED
     result = {"train": train, "beam": beam}[options.program](options, words)
-    device = choose_device("auto")
-    peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else process_facts()["host_peak_bytes"]
+    peak = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else process_facts()["host_peak_bytes"]
     write_json(options.output, {**result, "import_seconds": import_seconds, "framework_peak_bytes": peak,
-                                "environment": environment(options.precision, device), **process_facts()})
+                                "environment": environment(options.precision), **process_facts()})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
         --init_checkpoint random --max_step 200
 
 Behind ``--`` stand the flags of the program that is timed: gpt2_ft.py for ``train`` and ``eval``, gpt2_beam.py for
-``beam``; ``--init_checkpoint random`` makes weights up. The steps are those programs' own functions.
+``beam``; ``--init_checkpoint random`` makes weights up. What is timed are those programs' own steps: gpt2_ft.py runs
+up to where it would begin to train and hands over what it would train with.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,12 +27,10 @@ STARTED = time.perf_counter()
 from common.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.batching import read_rows  # noqa: E402
 from common.beam_search import Decoder, search_rows  # noqa: E402
-from common.benchmark import (backbone_of, measure_training, process_facts, rows_of_batches, token_counts,  # noqa: E402
-                              training_step, write_first_contexts)
+from common.benchmark import (RANDOM, backbone_of, measure_training, process_facts, rows_of_batches,  # noqa: E402
+                              token_counts, training_step, write_first_contexts)
 from common.errors import run_main  # noqa: E402
 from common.files import atomic_write, write_json  # noqa: E402
-from common.lora_arrays import initial_lora  # noqa: E402
-from common.schedule import make_schedule  # noqa: E402
 from common.training import validation_loss  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,16 +51,11 @@ class Tree:
         self.library = importlib.import_module({"pytorch": "torch", "jittor": "jittor"}[framework])
         self.seconds = time.perf_counter() - STARTED
 
-    def set_up(self, arguments):
-        """Chooses device, seed and, where the tree offers a choice, precision."""
-        precision = [arguments.precision] if hasattr(arguments, "precision") else []
-        self.device.set_up(arguments.device, arguments.random_seed, *precision)
-
     def synchronise(self):
         """Waits until the device has done everything."""
         if self.framework == "jittor":
             self.library.sync_all(True)
-        elif self.library.cuda.is_available():
+        elif self.library.cuda.is_initialized():
             self.library.cuda.synchronize()
 
     def profile(self, work, path):
@@ -72,7 +67,7 @@ class Tree:
     def torch_profile(self, work):
         from torch.profiler import ProfilerActivity, profile
 
-        has_cuda = self.library.cuda.is_available()
+        has_cuda = self.library.cuda.is_initialized()
         with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * has_cuda) as profiler:
             work()
             self.synchronise()
@@ -131,23 +126,33 @@ def redirected(descriptor, path):
         os.close(kept)
 
 
+def prepared_training(tree, words):
+    """Runs gpt2_ft.py's main up to where it would begin to train.
+
+    Returns:
+        Its arguments, its Steps, the seconds that it took, and a word on the weights.
+    """
+    handed_over, weights, program = [], ["pretrained weights"], tree.gpt2_ft
+
+    def random_weights(*_):
+        backbone, weights[0] = backbone_of(training_arguments(words, __doc__))
+        return backbone, None, None
+
+    program.run_training = lambda *inputs: handed_over.append(inputs)
+    if RANDOM in words:
+        program.load_weights, program.new_record = random_weights, lambda *_: None
+    begun = time.perf_counter()
+    program.main(words)
+    tree.synchronise()
+    [(arguments, steps)] = handed_over
+    return arguments, steps, time.perf_counter() - begun, weights[0]
+
+
 def train(tree, options, words):
     """Times training steps; see common.benchmark.measure_training."""
-    arguments = training_arguments(words, __doc__)
-    tree.set_up(arguments)
-    begun = time.perf_counter()
-    backbone, weights = backbone_of(arguments)
-    model = tree.gpt2_ft.build_model(arguments, backbone,
-                                     initial_lora(arguments.card, arguments.lora, arguments.random_seed))
-    del backbone
-    optimizer = tree.gpt2_ft.build_optimizer(arguments, model)
+    arguments, steps, build_seconds, weights = prepared_training(tree, words)
     batches = rows_of_batches(read_rows(arguments.train_data), arguments, options.steps, options.rows_512)
-    tree.synchronise()
-    build_seconds = time.perf_counter() - begun
-    rate = make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, 10 * options.steps,
-                         arguments.i_steps, arguments.i_lrs)
-    train, _ = tree.gpt2_ft.build_steps(arguments, model, optimizer)
-    step = training_step(train, arguments, rate)
+    step = training_step(steps.train, arguments, 10 * options.steps)
     found = measure_training(step, tree.synchronise, batches)
     if options.profile:
         tree.profile(lambda: [step(rows) for rows in batches[:PROFILED_STEPS]], options.profile)
@@ -156,22 +161,12 @@ def train(tree, options, words):
 
 
 def evaluate(tree, options, words):
-    """Times one validation pass over all rows."""
-    arguments = training_arguments(words, __doc__)
-    tree.set_up(arguments)
+    """Times one validation pass over all rows, after a part of it as a warm-up."""
+    arguments, steps, build_seconds, weights = prepared_training(tree, words)
+    rows = read_rows(arguments.valid_data)[:options.valid_rows]
     begun = time.perf_counter()
-    backbone, weights = backbone_of(arguments)
-    model = tree.gpt2_ft.build_model(arguments, backbone,
-                                     initial_lora(arguments.card, arguments.lora, arguments.random_seed))
-    del backbone
-    rows = read_rows(arguments.valid_data)
+    validation_loss(arguments, steps, rows[:VALIDATION_WARM_UP * arguments.valid_batch_size])
     tree.synchronise()
-    build_seconds = time.perf_counter() - begun
-    _, validate = tree.gpt2_ft.build_steps(arguments, model, optimizer=None)
-    steps = SimpleNamespace(validate=validate)
-    few = rows[:VALIDATION_WARM_UP * arguments.valid_batch_size]
-    begun = time.perf_counter()
-    validation_loss(arguments, steps, few)
     warm_up = time.perf_counter() - begun
     window, begun = [time.time()], time.perf_counter()
     loss = validation_loss(arguments, steps, rows)
@@ -186,35 +181,43 @@ def evaluate(tree, options, words):
             "window": window, "weights": weights}
 
 
+def build_decoder(tree, arguments, backbone):
+    """Returns the Decoder of gpt2_beam.py."""
+    program = tree.gpt2_beam
+    if hasattr(program, "build_decoder"):
+        tree.device.set_up(arguments.device, arguments.random_seed, arguments.precision)
+        return program.build_decoder(arguments.card, backbone)
+    tree.device.set_up(arguments.device, arguments.random_seed)
+    model = program.GPT2LMModel(arguments.card)
+    model.load_arrays(backbone)
+    model = tree.device.to_device(model)
+    return Decoder(prompt=lambda *inputs: program.read_prompt(model, *inputs),
+                   advance=lambda *inputs: program.advance(model, *inputs), top_tokens=program.top_tokens)
+
+
 def beam(tree, options, words):
     """Times beam search over the distinct contexts of a data set, after one batch of them as a warm-up."""
     arguments = beam_arguments(words, __doc__)
-    tree.set_up(arguments)
     begun = time.perf_counter()
     backbone, weights = backbone_of(arguments)
-    model = tree.gpt2_beam.GPT2LMModel(arguments.card)
-    model.load_arrays(backbone)
+    decoder = build_decoder(tree, arguments, backbone)
     del backbone
-    model = tree.device.to_device(model)
     tree.synchronise()
     build_seconds = time.perf_counter() - begun
     calls = [0]
 
-    def count(function):
-        def counted(*inputs):
-            calls[0] += 1
-            return function(model, *inputs)
-        return counted
+    def advance(*inputs):
+        calls[0] += 1
+        return decoder.advance(*inputs)
 
-    decoder = Decoder(prompt=lambda *inputs: tree.gpt2_beam.read_prompt(model, *inputs),
-                      advance=count(tree.gpt2_beam.advance), top_tokens=tree.gpt2_beam.top_tokens)
+    counting = replace(decoder, advance=advance)
     rows = read_rows(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
         def search(contexts, **changes):
             path = os.path.join(folder, f"{contexts}.jsonl")
             write_first_contexts(rows, contexts, path)
-            return search_rows(SimpleNamespace(**{**vars(arguments), "data": path, **changes}), decoder,
-                              os.path.join(folder, "predict.jsonl"))
+            return search_rows(SimpleNamespace(**{**vars(arguments), "data": path, **changes}), counting,
+                               os.path.join(folder, "predict.jsonl"))
 
         begun = time.perf_counter()
         search(arguments.batch_size)
@@ -245,6 +248,7 @@ def parse(argv):
     parser.add_argument("--program", required=True, choices=list(PROGRAMS))
     parser.add_argument("--steps", type=int, default=200, help="training steps to time")
     parser.add_argument("--rows_512", action="store_true", help="make every training row 512 tokens long")
+    parser.add_argument("--valid_rows", type=int, help="validation over so many rows; by default over all")
     parser.add_argument("--contexts", type=int, help="beam search over so many contexts; by default over all")
     parser.add_argument("--profile", help="file for a profile of a few steps more")
     parser.add_argument("--output", required=True, help="JSON file for the result")

@@ -159,14 +159,14 @@ def test_an_overflow_leaves_the_step_out_and_halves_the_scale(oracle):
     parsed, batch = arguments("--fp16", "--clip", "1"), make_batch(ROWS, 48)
     model = model_of(oracle, parsed)
     optimizer = build_optimizer(parsed, model)
-    optimizer.loss_scale *= 2.0 ** 40
+    optimizer.loss_scale *= 2.0 ** 200
     before = lora_state_dict(model)
     train_step(model, optimizer, batch, parsed, 0.01, True)
-    assert float(optimizer.loss_scale) == optimizer.first_scale * 2.0 ** 39 and optimizer.step_count == 0
+    assert float(optimizer.loss_scale) == optimizer.first_scale * 2.0 ** 199 and optimizer.step_count == 0
     after = lora_state_dict(model)
     assert all(np.array_equal(after[name], before[name]) for name in before)
     assert not any(device.to_numpy(moment).any() for moment in optimizer.first_moments)
-    optimizer.loss_scale /= 2.0 ** 39
+    optimizer.loss_scale /= 2.0 ** 199
     optimizer.good_steps += optimizer.growth_interval - 1
     train_step(model, optimizer, batch, parsed, 0.01, True)
     assert float(optimizer.loss_scale) == 2 * optimizer.first_scale

@@ -8,6 +8,7 @@ import jittor as jt
 import numpy as np
 
 from common.errors import UserError
+from jittor_compiler import compile_alone
 
 FRAMEWORK = "jittor"
 _precision = "fp32"
@@ -35,6 +36,7 @@ def set_up(device, random_seed, precision):
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision
     jt.flags.use_cuda = int(use_cuda)
+    compile_alone(jt, use_cuda)
     jt.flags.use_tensorcore = int(precision != "fp32")  # for what remains of Jittor's own products
     seed(random_seed)
 

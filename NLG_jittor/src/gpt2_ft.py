@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
-from cuda_graphs import captured
 import device
 from model import GPT2LMModel
 from lora import lora_state_dict, mark_only_lora_as_trainable
@@ -64,8 +63,8 @@ def validation_step(model, batch):
 
 def build_steps(arguments, model, optimizer):
     """Returns the functions ``(batch, learning_rate, is_update) -> loss`` and ``(batch) -> loss`` of a run."""
-    return captured(lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
-                    lambda batch: validation_step(model, batch))
+    return (lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
+            lambda batch: validation_step(model, batch))
 
 
 def main(argv):

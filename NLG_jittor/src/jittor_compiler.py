@@ -1,4 +1,5 @@
-"""How Jittor compiles kernels: one at a time, with other flags than its own, and with a precompiled header."""
+"""How Jittor compiles kernels: with other flags than its own, and on a processor one at a time and with a precompiled
+header."""
 
 import contextlib
 import os
@@ -54,21 +55,15 @@ def compile_kernel_header(folder, compiler, flags):
 
 
 def set_kernel_compiler(jittor):
-    """Makes Jittor compile kernels with this module's flags and precompiled header, alone, and without its asm_tuner.
-
-    "Alone": Jittor would compile the kernels of a step in many threads. Each of them puts the operators that shall call
-    oneDNN or cuBLAS into the graph of variables, and takes them out again, without a lock, while the others do the same:
-    now and then that frees an operator twice, or one in use, and the process ends with a segmentation fault.
+    """Makes Jittor compile kernels with this module's flags and precompiled header, and without its asm_tuner.
 
     Jittor starts a Python for each kernel, which imports jittor_utils in the user's environment (reading and writing
     the configuration in the home folder) and rewrites the compiler's output for an option that nothing here uses.
     """
     flags = jittor.flags
-    flags.use_parallel_op_compiler = 0
     flags.cc_flags = flags.cc_flags.replace("-Ofast", KERNEL_FLAGS)
     if not CUDA_FAST_MATH:
         flags.nvcc_flags = flags.nvcc_flags.replace("--use_fast_math", "")
-    flags.nvcc_flags += " --default-stream=per-thread "  # what the default stream does cannot be recorded
     header = compile_kernel_header(flags.cache_path, flags.cc_path, flags.cc_flags)
     script = os.path.join(flags.cache_path, "python_for_kernels")
     write_whole(script, f"""#!/bin/sh
@@ -82,3 +77,16 @@ exec {shlex.quote(sys.executable)} "$@"
 """, 0o755)
     flags.python_path = script
     flags.log_silent = int(os.environ.get("log_silent", "0"))
+    compile_alone(jittor, use_cuda=False)
+
+
+def compile_alone(jittor, use_cuda):
+    """Makes Jittor compile one kernel at a time, except for a GPU.
+
+    Jittor would compile the kernels of a step in up to 16 threads. For each matrix product or convolution a thread adds
+    to the graph the operator that calls oneDNN or cuBLAS, and takes it out again. All of them do so through global lists
+    (of nodes to free, and of nodes to visit with the function to call there) that no lock guards. Two at once corrupt the
+    heap or call a null pointer. On a GPU the products here are calls of cuBLAS from the start, nothing is put in their
+    place, and nvcc needs ten seconds for a kernel.
+    """
+    jittor.flags.use_parallel_op_compiler = 16 if use_cuda else 0
