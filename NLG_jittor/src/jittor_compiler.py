@@ -56,9 +56,10 @@ def compile_kernel_header(folder, compiler, flags):
 def set_kernel_compiler(jittor):
     """Makes Jittor compile kernels with this module's flags and precompiled header, alone, and without its asm_tuner.
 
-    "Alone": Jittor would compile the kernels of a step in many threads. Each of them puts the operators that shall call
-    oneDNN or cuBLAS into the graph of variables, and takes them out again, without a lock, while the others do the same:
-    now and then that frees an operator twice, or one in use, and the process ends with a segmentation fault.
+    "Alone": Jittor would compile the kernels of a step in up to 16 threads. For each matrix product or convolution a
+    thread adds to the graph the operator that calls oneDNN or cuBLAS, and takes it out again. All of them do so through
+    global lists (of nodes to free, and of nodes to visit with the function to call there) that no lock guards. Two at
+    once corrupt the heap or call a null pointer.
 
     Jittor starts a Python for each kernel, which imports jittor_utils in the user's environment (reading and writing
     the configuration in the home folder) and rewrites the compiler's output for an option that nothing here uses.
