@@ -46,11 +46,6 @@ def on_gpu():
     return bool(jt.flags.use_cuda)
 
 
-def on_gpu():
-    """Tells whether the chosen device is a GPU."""
-    return bool(jt.flags.use_cuda)
-
-
 def precision():
     """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
     return _precision

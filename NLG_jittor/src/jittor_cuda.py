@@ -91,6 +91,19 @@ CUDA_PATCHES = (
         ("#include <thrust/transform.h>",
          "#include <thrust/iterator/counting_iterator.h>\n#include <thrust/iterator/transform_iterator.h>"),
     )),
+    # A thread that compiles kernels could wake up by itself and repeat its last work, and could read a variable of the
+    # caller's after its return; the graph's own races are in jittor_compiler.py
+    ("src/parallel_compiler.cc", (
+        ("    std::condition_variable cv;\n    std::thread thread;",
+         "    std::condition_variable cv;\n    bool launched = false;\n    std::thread thread;"),
+        ("            if (func)\n                func(id);\n            while (true) {\n                cv.wait(lck);\n",
+         "            while (true) {\n                cv.wait(lck, [&] { return launched; });\n"
+         "                launched = false;\n"),
+        ("        this->func = func;\n        cv.notify_all();",
+         "        this->func = func;\n        launched = true;\n        cv.notify_all();"),
+        ("        std::cerr << std::endl;\n    Var::number_of_lived_vars",
+         "        std::cerr << std::endl;\n    threads.wait_all();\n    Var::number_of_lived_vars"),
+    )),
     # NPP is a library of its own, and only these limits are taken from it
     ("src/misc/cuda_limits.h", (
         ("#include <npp.h>\n", "#include <climits>\n" + "".join(
