@@ -53,10 +53,13 @@ class Run:
         else:
             source = ["--source", os.path.relpath(options.source, ROOT)] if options.source else []
             complete = [self.full / path.name for path in made]
-            yield command("data", [python, "scripts/create_datasets.py", self.task.data_name, *source], [], complete)
+            shared = as_words({flag: self.beam[flag] for flag in self.task.beam_flags_of_data})
+            yield command("data", [python, "scripts/create_datasets.py", self.task.data_name, *source, *shared], [],
+                          complete)
             if options.preset == "sampled":
+                rows = ["--rows", *map(str, options.rows)] if options.rows else []
                 yield command("sample", [python, "scripts/sample_datasets.py", "--datasets", self.task.data_name,
-                                         "--unit", options.unit], complete, made)
+                                         "--unit", options.unit, *rows], complete, made)
         if self.card.name != "gpt2.nano":
             yield command("backbone", [python, "scripts/download_pretrained_checkpoints.py", self.card.folder], [],
                           [self.backbone])
@@ -104,6 +107,8 @@ def parse(argv):
     parser.add_argument("--model_card", default=None, choices=list(MODEL_CARDS), help="by default the preset's")
     parser.add_argument("--source", default=None, help="folder with the raw data sets; by default they are downloaded")
     parser.add_argument("--unit", default="line", choices=["line", "mr"], help="what --preset sampled samples")
+    parser.add_argument("--rows", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"),
+                        help="how many rows --preset sampled samples, in place of its share")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--work_dir", default=None, help="by default work/TASK/PRESET-MODEL")
     parser.add_argument("--stages", default=",".join(STAGES), help="which to run, comma-separated")

@@ -1,7 +1,7 @@
 """What the drivers run: each task's files, hyper-parameters and scores, and what each preset changes of them.
 
 The hyper-parameters are those of the LoRA paper (Hu et al. 2021, appendix D.3, table 11) except where a preset says
-otherwise; SQuAD is not in the paper.
+otherwise. SQuAD is not in the paper: its flags are E2E's, with LoRA on attention and feed-forward, and answers are short.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +14,8 @@ PAPER_TRAINING = {
 }
 PAPER_BEAM = {"seq_len": 512, "eval_len": 64, "beam": 10, "length_penalty": 0.8, "no_repeat_ngram_size": 4,
               "repetition_penalty": 1.0, "eos_token_id": 628, "lora_dim": 4, "lora_alpha": 32, "batch_size": 32}
+
+SQUAD_LORA = {"lora_targets": "q,k,v,o,fc,proj"}
 
 # Chosen by validation loss, see log/README.md: a backbone this small wants a higher rate than the paper's 2e-4.
 NANO_TRAINING = {"lr": 0.003, "clip": 1.0, "lora_dropout": 0.0, "label_smooth": 0.0}
@@ -61,6 +63,12 @@ def generation_scoring(ref_type, parts=("all",), reference_count=6):
         {"bleu": "BLEU", "meteor": "METEOR", "chrf++": "chrF++", "ter": "TER"}, parts)
 
 
+SQUAD_SCORING = Scoring(
+    {"ref_type": "squad"}, "references.json", ("references.json",), "predictions.json",
+    ("eval/squad/evaluate.py", "{references}", "{predictions}"), {"exact_match": "exact match", "f1": "F1"},
+    pooled_references=False)
+
+
 @dataclass(frozen=True)
 class Task:
     """A data set and how it is trained and scored.
@@ -74,6 +82,7 @@ class Task:
         descriptions: ``{preset: what its data is}``, for tables.
         training, beam: flags that differ from the paper's common ones.
         preset_training, preset_beam: ``{preset: flags that differ under it}``.
+        beam_flags_of_data: flags of gpt2_beam.py that create_datasets.sh takes too, since the rows depend on them.
     """
 
     title: str
@@ -86,6 +95,7 @@ class Task:
     beam: dict = field(default_factory=dict)
     preset_training: dict = field(default_factory=dict)
     preset_beam: dict = field(default_factory=dict)
+    beam_flags_of_data: tuple = ()
 
 
 DESCRIPTIONS = {"sampled": "stratified 18 % sample", "paper": "full data set"}
@@ -99,6 +109,11 @@ TASKS = {
     "dart": Task("DART", "dart", "dart", "demo/dart", generation_scoring("dart"),
                  {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"},
                  {"weight_decay": 0.0, "lora_dropout": 0.0, "label_smooth": 0.0}),
+    "squad": Task("SQuAD v1.1", "squad", "squad", "demo/squad", SQUAD_SCORING,
+                  {"demo": "made-up passages from a seeded grammar", "sampled": "a subset stratified by question word",
+                   "paper": "full data set"}, SQUAD_LORA,
+                  {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
+                  beam_flags_of_data=("seq_len", "eval_len")),
 }
 
 
