@@ -219,12 +219,12 @@ def create_split(name, split, folder, raw, vocab, done, window):
     paths = {key: os.path.join(folder, split + suffix) for key, suffix in
              (("formatted", "_formatted.jsonl"), ("encoded", ".jsonl"))}
     files = (raw, paths["formatted"], paths["encoded"])
-    tokenizer = load_tokenizer(vocab)
     is_same = done and all(done.get(key) == value for key, value in window.items())
     if is_same and all(os.path.isfile(path) and done["sha256"].get(os.path.basename(path)) == sha256_of(path)
                     for path in files):
         print(f"{paths['encoded']}: {done['rows']} rows, done already")
         return done
+    tokenizer = load_tokenizer(vocab)
     records = convert_squad(raw, split, tokenizer, **window) if name == "squad" else CONVERTERS[name](raw)
     records = tqdm(records, f"{name} {split}", unit=" rows", mininterval=0.5)
     rows = write_json_lines(paths["formatted"], at_least_one(records, raw))

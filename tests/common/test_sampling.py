@@ -190,7 +190,7 @@ def test_real_contexts_keep_all_references(real):
 
 
 def test_counts_of_the_real_categories(real, tmp_path, capsys):
-    counting.main(["--data", str(real), "--output", str(tmp_path)])
+    counting.main(["--data", str(real), "--output", str(tmp_path), "--counts", str(tmp_path)])
     report = json.loads((tmp_path / "dataset_counts.json").read_text())
     # The README beside the data counts E2E's types.
     assert report["e2e"]["categories"] == {
