@@ -3,8 +3,8 @@
     python scripts/answer.py --framework pytorch --checkpoint work/squad/demo-gpt2-nano/pytorch/model.369.safetensors \\
         "Tallow Hall stands in Carrow." "Where does Tallow Hall stand?"
 
-The chosen framework's own gpt2_beam.py decodes, in that framework's environment; the answer alone is printed, and whatever
-else there is to say goes to standard error.
+The chosen framework's own gpt2_beam.py decodes, in that framework's environment; the answer alone is printed, and
+whatever else there is to say goes to standard error.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def flags_of(checkpoint):
     """
     record = read_record(checkpoint)
     if record is None:
-        raise UserError(f"{checkpoint}: does not say which model it belongs to; expected a file model.STEP.safetensors that "
-                        "src/gpt2_ft.py wrote, such as those of `bash scripts/run_squad.sh`")
+        raise UserError(f"{checkpoint}: does not say which model it belongs to; expected a file model.STEP.safetensors "
+                        "that src/gpt2_ft.py wrote, such as those of `bash scripts/run_squad.sh`")
     return {**beam_flags(TASKS["squad"], "sampled"), "model_card": record.model_card, "lora_dim": record.lora_dim,
             "lora_alpha": record.lora_alpha, "lora_targets": ",".join(record.lora_targets)}
 
@@ -50,7 +50,8 @@ def search(framework, words):
         status = subprocess.run([python, "src/gpt2_beam.py", *words], cwd=ROOT / f"NLG_{framework}", stdout=sys.stderr,
                                 check=False).returncode
     except OSError as error:
-        raise UserError(f"{python}: cannot be run: {error.strerror}; `bash scripts/setup.sh {framework}` makes it") from error
+        raise UserError(f"{python}: cannot be run: {error.strerror}; `bash scripts/setup.sh {framework}` makes "
+                        "it") from error
     if status:
         raise UserError(f"NLG_{framework}/src/gpt2_beam.py ended with exit status {status}; it says why above")
 
@@ -74,7 +75,8 @@ def answer(framework, checkpoint, passage, question, device="auto"):
     tokenizer = load_tokenizer(ROOT / "vocab")
     kept = Windows(tokenizer, flags["seq_len"], flags["eval_len"]).shorten(passage, question, where="the question")
     if kept != passage:
-        print(f"note: the passage is shortened to {len(kept.split())} of its {len(passage.split())} words", file=sys.stderr)
+        print(f"note: the passage is shortened to {len(kept.split())} of its {len(passage.split())} words",
+              file=sys.stderr)
     context = context_of(kept, question)
     with tempfile.TemporaryDirectory() as folder:
         data = os.path.join(folder, "question.jsonl")

@@ -3,8 +3,9 @@
     bash scripts/create_datasets.sh [e2e|webnlg|dart|squad|all] [--source DIR]
 
 Raw files come from ``DIR/{e2e,webnlg_challenge_2017,dart,squad}/`` (gzipped or not) or, without ``--source``, from the
-public microsoft/LoRA repository and SQuAD's own pages. For each split, ``data/SET/SPLIT_formatted.jsonl`` (text) and ``data/SET/SPLIT.jsonl``
-(ids, with BOS and EOS) are written beside the raw file. What is there and unchanged is left as it is.
+public microsoft/LoRA repository and SQuAD's own pages. For each split, ``data/SET/SPLIT_formatted.jsonl`` (text) and
+``data/SET/SPLIT.jsonl`` (ids, with BOS and EOS) are written beside the raw file. What is there and unchanged is left as
+it is.
 """
 
 import argparse
@@ -53,8 +54,8 @@ class RawFile:
 SQUAD_TRAIN = RawFile("train-v1.1.json", blob="77f1d9a7", variants={
     "train-v1.1.rebuilt.json": {
         "e7160d2352412175a0cdde91854dc654a416426c0ea0ef122732b6620d17bdcc":
-            "a rebuilt copy: all 87599 questions, passages and answers; the ids are made up, and where an answer occurs "
-            "several times in its passage its place was guessed (about 3 % of the answers are off)",
+            "a rebuilt copy: all 87599 questions, passages and answers; the ids are made up, and where an answer "
+            "occurs several times in its passage its place was guessed (about 3 % of the answers are off)",
     }})
 
 RAW_FILES = {

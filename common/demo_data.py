@@ -3,8 +3,8 @@
     python scripts/make_demo_data.py [e2e|webnlg|dart|squad] [--seed 1] [--output data/demo] [--vocab vocab]
 
 Writes the raw files, ``{train,valid,test}_formatted.jsonl`` and ``.jsonl`` (ids): restaurant MRs for ``e2e``, else
-made-up triples, or passages with questions, into a folder of the set's name. The same seed gives the same bytes on every
-machine: of Python's random numbers only ``Random.random`` is used, whose sequence is fixed.
+made-up triples, or passages with questions, into a folder of the set's name. The same seed gives the same bytes on
+every machine: of Python's random numbers only ``Random.random`` is used, whose sequence is fixed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TEXTS = 3  # of a set, fewer where the grammar repeats itself
 SEEN = tuple(sorted(SEEN_CATEGORIES.intersection(CATEGORIES)))
 UNSEEN = tuple(sorted(set(CATEGORIES).difference(SEEN_CATEGORIES)))
 WEBNLG_COUNTS = {"train": ((240, SEEN),), "valid": ((30, SEEN),), "test": ((24, SEEN), (16, UNSEEN))}
-DART_COUNTS = {"train": ((240, tuple(CATEGORIES)),), "valid": ((30, tuple(CATEGORIES)),), "test": ((40, tuple(CATEGORIES)),)}
+DART_COUNTS = {split: ((count, tuple(CATEGORIES)),) for split, count in (("train", 240), ("valid", 30), ("test", 40))}
 PASSAGES = {"train": 260, "test": 15}
 QUESTIONS = 4  # of a passage
 
@@ -73,7 +73,9 @@ def make_splits(seed):
 
 
 def draw_triple_sets(seed, counts):
-    """Returns ``{split: [(category, subject, [(Fact, value), ...], [text, ...]), ...]}``: no set of facts in two splits.
+    """Returns ``{split: [(category, subject, [(Fact, value), ...], [text, ...]), ...]}``.
+
+    No set of facts is in two splits.
 
     Args:
         seed: of the random numbers.
@@ -108,7 +110,8 @@ def webnlg_document(sets):
 
 def dart_document(sets):
     """Returns triple sets in DART's layout; predicates are in capitals there."""
-    return [{"tripleset": [[subject, re.sub("([A-Z])", r"_\1", fact.predicate).upper(), value] for fact, value in facts],
+    return [{"tripleset": [[subject, re.sub("([A-Z])", r"_\1", fact.predicate).upper(), value]
+                           for fact, value in facts],
              "subtree_was_extended": False, "annotations": [{"source": "grammar", "text": text} for text in texts]}
             for _, subject, facts, texts in sets]
 
@@ -124,7 +127,7 @@ def squad_document(draw, count, name):
     articles = []
     while len(articles) < count:
         about = [(category, draw_subject(draw, category)) for category in shuffled(draw, CATEGORIES)[:2]]
-        about = [(category, subject, draw_facts(draw, category, size)) for (category, subject), size in zip(about, (3, 2))]
+        about = [(*one, draw_facts(draw, one[0], size)) for one, size in zip(about, (3, 2))]
         passage = " ".join(describe(draw, *one) for one in about)
         asked = [(subject, fact, value) for _, subject, facts in about for fact, value in facts
                  if len(re.findall(rf"\b{re.escape(value)}\b", passage)) == 1]

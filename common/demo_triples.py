@@ -1,7 +1,7 @@
 """A small grammar of English about made-up buildings, universities, dishes, astronauts, artists and asteroids.
 
-A subject has facts; each fact can be worded in several ways behind the subject, and asked for. Texts word each of the given
-facts once. All randomness comes from ``draw``, a function that returns floats in [0, 1).
+A subject has facts; each fact can be worded in several ways behind the subject, and asked for. Texts word each of the
+given facts once. All randomness comes from ``draw``, a function that returns floats in [0, 1).
 """
 
 from dataclasses import dataclass
@@ -10,19 +10,21 @@ from common.demo_grammar import pick, shuffled
 
 TOWNS = ("Aldermouth", "Brindle Cross", "Carrow", "Dunmere", "Eskby", "Fenwick Sound", "Garrowhill", "Hollin Bridge",
          "Kestrel Bay", "Lowmarsh", "Merriden", "Norham Quay", "Otterby", "Penhallow", "Ravensea", "Skelby")
-GIVEN_NAMES = ("Ines", "Tobias", "Maren", "Anselm", "Odile", "Rufus", "Petra", "Lucian", "Freya", "Hugo", "Selma", "Viktor")
+GIVEN_NAMES = ("Ines", "Tobias", "Maren", "Anselm", "Odile", "Rufus", "Petra", "Lucian", "Freya", "Hugo", "Selma",
+               "Viktor")
 SURNAMES = ("Corval", "Ashdown", "Brennick", "Dalgaard", "Ferrow", "Hollis", "Jarnefelt", "Kessock", "Lindqvist",
             "Marchbank", "Orme", "Tressel")
 PLAIN = {
-    "ingredient": ("smoked trout", "buckwheat", "roast chestnuts", "sea kale", "black plums", "goat cheese", "wild garlic",
-                   "barley", "rhubarb", "pickled walnuts"),
+    "ingredient": ("smoked trout", "buckwheat", "roast chestnuts", "sea kale", "black plums", "goat cheese",
+                   "wild garlic", "barley", "rhubarb", "pickled walnuts"),
     "mission": ("Lodestar 3", "Petrel 1", "Halcyon 7", "Meridian 2", "Sandpiper 4", "Polestar 9", "Aurora 5"),
     "genre": ("chamber folk", "desert blues", "harbour jazz", "synth pop", "sea shanties", "slow waltzes"),
     "label": ("Tin Roof Records", "Blue Heron Music", "Lamplight Sounds", "Cobble Records", "Northern Echo"),
     "owner": ("the Harbour Trust", "the Weavers' Guild", "the Miller family", "the Tidewater Bank", "the town council"),
 }
 NAMES = {
-    "Building": (("Tallow", "Granary", "Lantern", "Foundry", "Juniper", "Copperfield", "Wharf", "Orchard", "Bellweather"),
+    "Building": (("Tallow", "Granary", "Lantern", "Foundry", "Juniper", "Copperfield", "Wharf", "Orchard",
+                  "Bellweather"),
                  ("House", "Hall", "Tower", "Court", "Theatre")),
     "University": (("Aldwych Moor", "Saint Brannoc", "Larkhill", "Great Tarn", "Wessendale", "Oakhanger", "Highmoor",
                     "Silverdale"), ("University", "College", "Institute")),
@@ -30,7 +32,8 @@ NAMES = {
              ("Stew", "Pudding", "Dumplings", "Pie", "Soup", "Cake")),
     "Astronaut": (GIVEN_NAMES, ("Varga", "Quill", "Stenmark", "Okafor", "Belmonte", "Thorne", "Yamane", "Drummond")),
     "Artist": (GIVEN_NAMES, ("Fairweather", "Rookwood", "Sable", "Winterbourne", "Castellan", "Nightingale")),
-    "CelestialBody": (("Thessaly", "Orpheline", "Caldera", "Isidore", "Marigold", "Tamsin"), ("17", "204", "311", "58", "906")),
+    "CelestialBody": (("Thessaly", "Orpheline", "Caldera", "Isidore", "Marigold", "Tamsin"),
+                      ("17", "204", "311", "58", "906")),
 }
 
 
@@ -76,7 +79,8 @@ CATEGORIES = {
              ("Where is the campus of {s}?", "In which town is {s}?")),
         Fact("established", "year", ("was founded in {o}", "was established in {o}", "opened its doors in {o}"),
              ("When was {s} founded?", "In what year was {s} established?")),
-        Fact("rector", "person", ("is led by {o}", "has {o} as its rector"), ("Who leads {s}?", "Who is the rector of {s}?")),
+        Fact("rector", "person", ("is led by {o}", "has {o} as its rector"),
+             ("Who leads {s}?", "Who is the rector of {s}?")),
         Fact("numberOfStudents", (900, 30000), ("has {o} students", "teaches {o} students"),
              ("How many students does {s} have?",)))),
     "Food": Category("dish", False, (
@@ -88,13 +92,16 @@ CATEGORIES = {
         Fact("cookingMinutes", (5, 240), ("takes {o} minutes to cook", "is cooked for {o} minutes"),
              ("How many minutes is {s} cooked for?",)))),
     "Astronaut": Category("astronaut", True, (
-        Fact("birthPlace", "town", ("was born in {o}", "comes from {o}"), ("Where was {s} born?", "Where does {s} come from?")),
-        Fact("mission", "mission", ("flew on {o}", "was a member of the crew of {o}"), ("On which mission did {s} fly?",)),
+        Fact("birthPlace", "town", ("was born in {o}", "comes from {o}"),
+             ("Where was {s} born?", "Where does {s} come from?")),
+        Fact("mission", "mission", ("flew on {o}", "was a member of the crew of {o}"),
+             ("On which mission did {s} fly?",)),
         Fact("selectionYear", "year", ("was selected in {o}", "became an astronaut in {o}"),
              ("When was {s} selected?", "When did {s} become an astronaut?")),
         Fact("daysInSpace", (4, 400), ("spent {o} days in space",), ("How many days did {s} spend in space?",)))),
     "Artist": Category("artist", True, (
-        Fact("birthPlace", "town", ("was born in {o}", "comes from {o}"), ("Where was {s} born?", "Where does {s} come from?")),
+        Fact("birthPlace", "town", ("was born in {o}", "comes from {o}"),
+             ("Where was {s} born?", "Where does {s} come from?")),
         Fact("genre", "genre", ("plays {o}", "is known for {o}"), ("What is {s} known for?",)),
         Fact("debutYear", "year", ("released a first record in {o}", "has made records since {o}"),
              ("When did {s} release a first record?",)),

@@ -131,9 +131,9 @@ def write_report(run):
     lines.append(f"{first['test']['rows']} test rows, {first['test']['contexts']} distinct contexts; "
                  f"{first['description']['steps']} training steps, {first['description']['epochs']} epochs, batch "
                  f"{first['arguments']['train_batch_size']}, learning rate {first['arguments']['lr']}, LoRA on "
-                 f"{first['arguments']['lora_targets']}, seed {first['arguments']['random_seed']}. The training loss has "
-                 f"label smoothing {first['arguments']['label_smooth']}, the validation loss none. In brackets: 95 % "
-                 f"intervals from {BOOTSTRAP} resamples of the test set.")
+                 f"{first['arguments']['lora_targets']}, seed {first['arguments']['random_seed']}. The training loss "
+                 f"has label smoothing {first['arguments']['label_smooth']}, the validation loss none. In brackets: "
+                 f"95 % intervals from {BOOTSTRAP} resamples of the test set.")
     if any(score_set.name.startswith("sampled_references") for score_set in run.score_sets):
         lines.append("The sample takes single lines, so its references are fewer for each context than the full test "
                      "set's; scores against sampled references do not compare with published ones, those against all "

@@ -7,9 +7,10 @@ A context is three lines, ``Passage: ...``, ``Question: ...`` and ``Answer:``. T
 here, so the validation set is held out of train: whole articles, the twentieth part of them whose titles have the
 smallest SHA-256. A row also has the question's ``id``, ``title`` and ``question``, and all ``answers``.
 
-A passage that leaves no room in ``--seq_len`` tokens for the question and ``--eval_len`` tokens of answer is replaced by
-the longest run of its words that fits. Of such windows the one is taken that has most of the question's words, rare ones
-first. For training and validation it must also hold the answer; for the test set the answer plays no part in the choice.
+A passage that leaves no room in ``--seq_len`` tokens for the question and ``--eval_len`` tokens of answer is replaced
+by the longest run of its words that fits. Of such windows the one is taken that has most of the question's words, rare
+ones first. For training and validation it must also hold the answer; for the test set the answer plays no part in the
+choice.
 """
 
 import argparse
@@ -114,8 +115,8 @@ class Windows:
 def best_window(words, lengths, question, room, kept=None):
     """Returns the range of words, ``(start, end)``, that shares most words with the question.
 
-    A word counts as the inverse of how often the passage has it. Of equally good ranges the one is taken in whose middle
-    the shared words lie best, then the first.
+    A word counts as the inverse of how often the passage has it. Of equally good ranges the one is taken in whose
+    middle the shared words lie best, then the first.
 
     Args:
         words: of the passage.

@@ -1,7 +1,8 @@
 """What the drivers run: each task's files, hyper-parameters and scores, and what each preset changes of them.
 
 The hyper-parameters are those of the LoRA paper (Hu et al. 2021, appendix D.3, table 11) except where a preset says
-otherwise. SQuAD is not in the paper: its flags are E2E's, with LoRA on attention and feed-forward, and answers are short.
+otherwise. SQuAD is not in the paper: its flags are E2E's, with LoRA on attention and feed-forward, and answers are
+short.
 """
 
 from dataclasses import dataclass, field

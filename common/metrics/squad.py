@@ -1,5 +1,6 @@
-"""Exact match and F1 of SQuAD v1.1 (Rajpurkar et al., 2016, "SQuAD: 100,000+ questions for machine comprehension of text").
+"""Exact match and F1 of SQuAD v1.1.
 
+Rajpurkar et al. (2016), "SQuAD: 100,000+ questions for machine comprehension of text", section 6.1.
 Answers are compared without case, punctuation, the articles a, an and the, and superfluous white space, as the official
 evaluation program does. A question's score is the best over its gold answers; a question without a prediction has 0.
 """

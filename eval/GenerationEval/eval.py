@@ -159,7 +159,8 @@ def main(argv):
     columns, outputs = ({path: files[path] for path in group} for group in (columns, outputs))
     notes = reference_warnings(columns, left_out)
     if longer:
-        notes.append(f"blank lines at the end of {', '.join(longer)}, beyond the other files' last line, are no segments")
+        notes.append(f"blank lines at the end of {', '.join(longer)}, beyond the other files' last line, are no "
+                     "segments")
     for note in notes:
         print(f"{os.path.basename(sys.argv[0])}: warning: {note}", file=sys.stderr)
     tallies = tally_systems(list(zip(*columns.values())), list(outputs.values()), options.metrics,

@@ -78,7 +78,8 @@ def main(argv):
     write_results(options, systems, lambda: {
         **results,
         "inputs": {name: input_record(path) for name, path in (
-            ("dataset", options.dataset), ("predictions", options.predictions), ("predictions2", options.pred2)) if path},
+            ("dataset", options.dataset), ("predictions", options.predictions), ("predictions2", options.pred2))
+            if path},
         "counts": {"questions": len(answers), "gold_answers": sum(map(len, answers.values())),
                    "predictions": sum(identity in outputs[0] for identity in answers)},
         "warnings": notes,

@@ -13,8 +13,8 @@ SHORT = ["--max_step", "12", "--log_interval", "4", "--warmup_step", "2", "--bea
 
 
 def run_driver(root, work, *words, status=0, task="e2e"):
-    result = subprocess.run(["bash", f"scripts/run_{task}.sh", "--work_dir", str(work), "--device", "cpu", *words], cwd=root,
-                            capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL,
+    result = subprocess.run(["bash", f"scripts/run_{task}.sh", "--work_dir", str(work), "--device", "cpu", *words],
+                            cwd=root, capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL,
                             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert result.returncode == status, result.stdout[-3000:] + result.stderr[-3000:]
     return result

@@ -1,4 +1,4 @@
-"""The other tasks' drivers from made-up data to the table, short, in one framework each; and answers to one question."""
+"""The other tasks' drivers from made-up data to the table, short, in one framework each; answers to one question."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ SHORT = ["--max_step", "8", "--log_interval", "4", "--warmup_step", "2", "--beam
 
 
 def rows_of(work):
-    return [line.split(" | ")[0].removeprefix("| ") for line in (work / "table.md").read_text(encoding="utf-8").splitlines()
-            if line.startswith("| ")]
+    table = (work / "table.md").read_text(encoding="utf-8")
+    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
 
 
 @pytest.mark.parametrize("task, framework, parts", [
@@ -22,10 +22,12 @@ def test_from_triples_to_scores(task, framework, parts, project_root, tmp_path):
     expected = [f"{metric}{part} (all references)" for part in parts for metric in ("BLEU", "METEOR", "chrF++", "TER")]
     assert [name for name in rows_of(tmp_path) if "references" in name] == expected
     folder = tmp_path / framework / ("all_references" + "_unseen" * (task == "webnlg"))
-    references = [(folder / f"references/reference{number}").read_text(encoding="utf-8").splitlines() for number in range(6)]
+    references = [(folder / f"references/reference{number}").read_text(encoding="utf-8").splitlines()
+                  for number in range(6)]
     predictions = (folder / "predictions.txt").read_text(encoding="utf-8").splitlines()
     # The demo's test set: 16 unseen sets of WebNLG's 40, or DART's 40.
-    assert len(predictions) == (16 if task == "webnlg" else 40) and all(len(column) == len(predictions) for column in references)
+    assert len(predictions) == (16 if task == "webnlg" else 40)
+    assert all(len(column) == len(predictions) for column in references)
     assert (tmp_path / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -62,5 +64,6 @@ def test_a_question_that_cannot_be_answered(squad, project_root):
     checkpoint = squad / "pytorch/model.8.safetensors"
     result = ask(project_root, checkpoint, "A passage.", " ")
     assert result.returncode == 2 and "the question is blank" in result.stderr
-    result = ask(project_root, project_root / "pretrained_checkpoints/gpt2-nano/model.safetensors", "A passage.", "What?")
+    backbone = project_root / "pretrained_checkpoints/gpt2-nano/model.safetensors"
+    result = ask(project_root, backbone, "A passage.", "What?")
     assert result.returncode == 2 and "does not say which model it belongs to" in result.stderr and not result.stdout

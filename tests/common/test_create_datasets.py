@@ -123,8 +123,8 @@ def test_squad_is_split_and_shortened_as_asked(tmp_path, vocab, capsys):
     passage = "word " * 60 + "answer"
     entry = {"question": "What?", "answers": [{"text": "answer", "answer_start": passage.index("answer")}]}
     for name, count in (("train", 3), ("dev", 1)):
-        document = {"data": [{"title": f"{name} {i}", "paragraphs": [{"context": passage, "qas": [{**entry, "id": f"{i}"}]}]}
-                             for i in range(count)]}
+        document = {"data": [{"title": f"{name} {i}", "paragraphs": [
+            {"context": passage, "qas": [{**entry, "id": f"{i}"}]}]} for i in range(count)]}
         (tmp_path / "source/squad").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"source/squad/{name}-v1.1.json").write_text(json.dumps(document))
 

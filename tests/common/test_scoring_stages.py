@@ -35,7 +35,8 @@ def test_webnlg_is_decoded_and_scored_by_parts():
     assert "--input_file data/webnlg_challenge_2017/sampled/test_formatted.jsonl" in decode
     assert "--ref_type webnlg --ref_num 6 --tokenize --lower --filter unseen" in decode
     score = words_of(run, "score")["score_sampled_references_seen"]
-    assert "eval/GenerationEval/eval.py -R ../work/webnlg/sampled-gpt2-md/pytorch/sampled_references_seen/references/reference" in score
+    folder = "../work/webnlg/sampled-gpt2-md/pytorch/sampled_references_seen"
+    assert f"eval/GenerationEval/eval.py -R {folder}/references/reference -H {folder}/predictions.txt" in score
     assert "-nr 6 -m bleu,meteor,chrf++,ter --bootstrap" in score
     assert [one.label for one in run.score_sets[:3]] == [
         ", unseen (all references)", ", seen (all references)", ", all categories (all references)"]
@@ -58,8 +59,9 @@ def test_the_other_tasks_commands():
 def test_hyper_parameters_of_the_tasks():
     """Hu et al. 2021, appendix D.3, table 11: WebNLG as E2E, DART without decay, dropout and label smoothing."""
     flags = {task: run_of(task, "--preset", "paper").training for task in TASKS}
-    regularisation = {task: tuple(flags[task][name] for name in ("weight_decay", "lora_dropout", "label_smooth")) for task in TASKS}
-    assert regularisation == {"e2e": (.01, .1, .1), "webnlg": (.01, .1, .1), "dart": (0, 0, 0), "squad": (.01, .1, .1)}
+    names = ("weight_decay", "lora_dropout", "label_smooth")
+    assert {task: tuple(flags[task][name] for name in names) for task in TASKS} == {
+        "e2e": (.01, .1, .1), "webnlg": (.01, .1, .1), "dart": (0, 0, 0), "squad": (.01, .1, .1)}
     beams = {task: run_of(task, "--preset", "paper").beam["length_penalty"] for task in ("e2e", "webnlg", "dart")}
     assert beams == {"e2e": .9, "webnlg": .8, "dart": .8}
 
@@ -84,7 +86,8 @@ def test_stamps_hold_in_another_copy_of_the_project(tmp_path, monkeypatch):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "in").write_text("x")
-        copies.append(Command("copy", ["cp", "in", "out"], folder, [folder / "in"], [folder / "out"], folder / "copy.log"))
+        copies.append(Command("copy", ["cp", "in", "out"], folder, [folder / "in"], [folder / "out"],
+                              folder / "copy.log"))
     monkeypatch.setattr("common.commands.ROOT", tmp_path / "here")
     run_command(copies[0], tmp_path / "here/stamps", False)
     (tmp_path / "there/out").write_text("x")

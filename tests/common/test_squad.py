@@ -16,8 +16,8 @@ from common.strata import question_type
 
 PASSAGE = "The mill was built in 1804. Ann Orme bought it."
 # Words with what may change how GPT-2 cuts them: punctuation, digits, other scripts, a line end, a no-break space.
-word = st.sampled_from(["mill", "the", "1804.", "Orme's", "(river)", "naïve", "数学", "–", "£15,", "a-b-c", "antidisestablishment",
-                        "😀", "x\u00a0y", "l1\nl2", "  "])
+word = st.sampled_from(["mill", "the", "1804.", "Orme's", "(river)", "naïve", "数学", "–", "£15,", "a-b-c",
+                        "antidisestablishment", "😀", "x\u00a0y", "l1\nl2", "  "])
 
 
 def document(articles):
@@ -38,16 +38,16 @@ def tokens(tokenizer, text):
 def small(tmp_path):
     path = tmp_path / "squad.json"
     write_json(path, document([(f"article {number}", [(PASSAGE, [
-        (f"{number}-0", "When was the  mill built?", ["1804", "in 1804"]), (f"{number}-1", "Who bought it?", ["Ann Orme"])])])
-        for number in range(45)]))
+        (f"{number}-0", "When was the  mill built?", ["1804", "in 1804"]),
+        (f"{number}-1", "Who bought it?", ["Ann Orme"])])]) for number in range(45)]))
     return path
 
 
 def test_rows_of_the_test_set(small, tokenizer):
     rows = list(convert_squad(small, "test", tokenizer))
     assert len(rows) == 90
-    assert rows[0] == {"context": f"Passage: {PASSAGE}\nQuestion: When was the mill built?\nAnswer:", "completion": "1804",
-                       "id": "0-0", "title": "article 0", "question": "When was the  mill built?",
+    assert rows[0] == {"context": f"Passage: {PASSAGE}\nQuestion: When was the mill built?\nAnswer:",
+                       "completion": "1804", "id": "0-0", "title": "article 0", "question": "When was the  mill built?",
                        "answers": ["1804", "in 1804"]}
 
 
@@ -55,13 +55,15 @@ def test_whole_articles_are_held_out_of_train(small, tokenizer):
     train, valid = (list(convert_squad(small, split, tokenizer)) for split in ("train", "valid"))
     titles = [{row["title"] for row in rows} for rows in (train, valid)]
     # A twentieth of 45, rounded up, by the smallest SHA-256 of the title.
-    by_hash = sorted((f"article {number}" for number in range(45)), key=lambda title: hashlib.sha256(title.encode()).hexdigest())
+    by_hash = sorted((f"article {number}" for number in range(45)),
+                     key=lambda title: hashlib.sha256(title.encode()).hexdigest())
     assert titles[1] == set(by_hash[:3]) == held_out(titles[0] | titles[1]) and not titles[0] & titles[1]
     assert len(train) + len(valid) == 90 and len(valid) == 6
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(word, min_size=30, max_size=150), st.integers(0, 140), st.integers(1, 6), st.integers(40, 90), st.booleans())
+@given(st.lists(word, min_size=30, max_size=150), st.integers(0, 140), st.integers(1, 6), st.integers(40, 90),
+       st.booleans())
 def test_windows_fit_and_are_the_longest_that_fit(tokenizer, words, first, count, seq_len, is_training):
     passage = " ".join(words)
     spans = [match.span() for match in re.finditer(r"\S+", passage)]
@@ -89,8 +91,8 @@ def test_windows_fit_and_are_the_longest_that_fit(tokenizer, words, first, count
 
 def test_the_window_shares_most_words_with_the_question():
     words = "a b c d e Mill, g h i j k the n the river. q r s t the".split()
-    # "river" (14) counts 1, "the" 1/3 (11, 13 and 19). In (9, 19) their places' mean, (14 + 12 / 3) / (1 + 1 / 3), is the
-    # middle, 13.5.
+    # "river" (14) counts 1, "the" 1/3 (11, 13 and 19). In (9, 19) their places' mean, (14 + 12 / 3) / (1 + 1 / 3), is
+    # the middle, 13.5.
     assert best_window(words, [1] * 20, "Where is the river?", 10) == (9, 19)
     assert best_window(words, [1] * 20, "Which mill?", 5) == (3, 8)  # in the middle
     assert best_window(words, [1] * 20, "Which mill?", 5, kept=(14, 15)) == (10, 15)
@@ -99,7 +101,7 @@ def test_the_window_shares_most_words_with_the_question():
 
 
 def test_a_test_window_does_not_depend_on_the_answers(tmp_path, tokenizer):
-    passage = " ".join(f"word{number}" for number in range(300)) + " the mill " + " ".join(f"more{n}" for n in range(300))
+    passage = " ".join([*(f"word{number}" for number in range(300)), "the mill", *(f"more{n}" for n in range(300))])
     contexts = set()
     for answers in (["word3"], ["the mill"], ["more299", "word0"]):
         path = tmp_path / "squad.json"
@@ -116,7 +118,8 @@ def test_it_says_how_many_were_shortened(tmp_path, tokenizer, capsys):
     write_json(path, document([("a", [(long, [("1", "What is at the start?", ["end"]), ("2", "w3?", ["w3"])]),
                                       ("short", [("3", "What?", ["short"])])])]))
     assert len(list(convert_squad(path, "test", tokenizer))) == 3
-    assert "2 of 3 passages shortened to fit 512 tokens with 32 for the answer; in 1 of them no answer" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 of 3 passages shortened to fit 512 tokens with 32 for the answer; in 1 of them no answer" in said
 
 
 def test_mistakes_are_named(tmp_path, tokenizer):
@@ -153,9 +156,9 @@ def test_program(small, tmp_path, vocab, capsys):
 
 
 @pytest.mark.parametrize("question, word", [
-    ("In what year?", "what"), ("How many floors, and why?", "how many"), ("How much is it?", "how many"), ("To whom?", "who"),
-    ("Whose mill?", "who"), ("How tall is it?", "how"), ("The whole of it is where?", "where"), ("Name it.", "other"),
-    ("Somewhat?", "other")])
+    ("In what year?", "what"), ("How many floors, and why?", "how many"), ("How much is it?", "how many"),
+    ("To whom?", "who"), ("Whose mill?", "who"), ("How tall is it?", "how"), ("The whole of it is where?", "where"),
+    ("Name it.", "other"), ("Somewhat?", "other")])
 def test_question_types(question, word):
     assert question_type(question) == word
 

@@ -11,8 +11,8 @@ from common.errors import UserError
 from common.files import read_json_lines, sha256_of, write_json
 from common.metrics.squad import exact_match, f1, normalise, read_answers, tally_squad
 
-answer = st.lists(st.sampled_from(["the", "The", "a", "an", "cat", "Cat,", "sat", "1804", "U.S.", "«mat»", "l'an", "–", "naïve",
-                                   "A\u00a0b", "(b)"]), min_size=1, max_size=6).map(" ".join)
+answer = st.lists(st.sampled_from(["the", "The", "a", "an", "cat", "Cat,", "sat", "1804", "U.S.", "«mat»", "l'an",
+                                   "–", "naïve", "A\u00a0b", "(b)"]), min_size=1, max_size=6).map(" ".join)
 
 
 def scores(gold, predictions):
@@ -26,14 +26,15 @@ def test_equal_to_torchmetrics(pairs):
         from torchmetrics.functional.text import squad
     except ImportError:
         pytest.skip("torchmetrics needs torch, which the Jittor environment does not have")
-    # Answers of articles and punctuation alone: there torchmetrics follows SQuAD v2.0, which calls two empty ones equal.
+    # No answers of articles and punctuation alone: there torchmetrics follows SQuAD v2.0, where two empty ones match.
     pairs = [(prediction, gold) for prediction, gold in pairs if all(map(normalise, [prediction, *gold]))]
     assume(pairs)
     expected = squad([{"prediction_text": prediction, "id": str(row)} for row, (prediction, _) in enumerate(pairs)],
                      [{"answers": {"answer_start": [0] * len(gold), "text": gold}, "id": str(row)}
                       for row, (_, gold) in enumerate(pairs)])
     found = scores([gold for _, gold in pairs], [prediction for prediction, _ in pairs])
-    assert found == {name: pytest.approx(float(value), abs=1e-4) for name, value in expected.items()}  # theirs is float32
+    # Theirs is float32.
+    assert found == {name: pytest.approx(float(value), abs=1e-4) for name, value in expected.items()}
 
 
 def test_by_hand():
@@ -57,7 +58,8 @@ def main(project_root):
 def files(tmp_path):
     entries = [{"id": str(row), "question": "?", "answers": [{"text": text, "answer_start": 0}]}
                for row, text in enumerate(["cat", "red dog", "1804", "Ann Orme"])]
-    write_json(tmp_path / "gold.json", {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": entries}]}]})
+    write_json(tmp_path / "gold.json", {"version": "1.1", "data": [
+        {"title": "t", "paragraphs": [{"context": "c", "qas": entries}]}]})
     write_json(tmp_path / "good.json", {"0": "The cat", "1": "dog", "2": "1804", "3": "Ann Orme"})
     write_json(tmp_path / "bad.json", {"0": "cat", "1": "mouse", "9": "x"})
     return tmp_path
@@ -68,14 +70,16 @@ def test_program_writes_scores_intervals_and_segments(main, files, capsys):
           "--json", str(files / "scores.json"), "--segments", str(files / "segments.jsonl")])
     out, err = capsys.readouterr()
     # f1 of "dog" for "red dog": 2/3.
-    assert "exact_match: 75.00 (95 %: " in out and "f1: 91.67" in out and "exact_match: -50.00" in out and "p: exact" in out
+    for words in ("exact_match: 75.00 (95 %: ", "f1: 91.67", "exact_match: -50.00", "p: exact_match"):
+        assert words in out
     assert "no prediction for 2 of 4 questions (the first: 2); each scores 0" in err
     assert "1 predictions are for no question of the data set (the first: 9)" in err
     record = json.loads((files / "scores.json").read_text())
     assert record["scores"] == {"exact_match": 75, "f1": pytest.approx(100 * (3 + 2 / 3) / 4)}
     assert record["bootstrap"]["samples"] == 200 and record["intervals"]["f1"][0] <= record["scores"]["f1"]
-    assert record["inputs"]["dataset"]["sha256"] == sha256_of(files / "gold.json") and record["counts"]["questions"] == 4
-    assert [line["scores"]["exact_match"] for _, line in read_json_lines(files / "segments.jsonl")] == [100, 0, 100, 100]
+    assert record["inputs"]["dataset"]["sha256"] == sha256_of(files / "gold.json")
+    segments = [line["scores"]["exact_match"] for _, line in read_json_lines(files / "segments.jsonl")]
+    assert segments == [100, 0, 100, 100] and record["counts"]["questions"] == 4
 
 
 def test_program_names_what_it_cannot_read(main, files):
