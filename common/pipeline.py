@@ -32,6 +32,8 @@ class Run:
         self.data = {"demo": ROOT / "data" / self.task.demo_folder, "sampled": self.full / "sampled",
                      "paper": self.full}[options.preset]
         self.description = self.task.descriptions[options.preset]
+        if options.rows:
+            self.description = f"stratified sample of {' + '.join(map(str, options.rows))} rows"
         self.backbone = ROOT / "pretrained_checkpoints" / self.card.folder / "model.safetensors"
         self.training = {**training_flags(self.task, options.preset, self.card.name), **train_overrides}
         self.beam = {**beam_flags(self.task, options.preset), **beam_overrides}
@@ -117,6 +119,8 @@ def parse(argv):
     unknown = [stage for stage in options.stages.split(",") if stage not in STAGES]
     if unknown:
         raise UserError(f"--stages {options.stages}: {unknown[0]!r} is none of {','.join(STAGES)}")
+    if options.rows and options.preset != "sampled":
+        raise UserError(f"--rows goes with --preset sampled, found --preset {options.preset}")
     train, rest_of_train = flags_of_training(rest)
     beam, rest_of_beam = flags_of_beam(rest)
     foreign = [word for word in rest_of_train if word.startswith("--") and word in rest_of_beam]

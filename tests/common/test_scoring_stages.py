@@ -3,6 +3,7 @@
 import pytest
 
 from common.commands import Command, is_done, run_command
+from common.errors import UserError
 from common.pipeline import Run, parse
 from common.report import markdown_table
 from common.tasks import TASKS
@@ -54,6 +55,14 @@ def test_the_other_tasks_commands():
     assert data["sample"].endswith("--datasets squad --unit line --rows 3 2 1")
     assert "--lora_targets q,k,v,o,fc,proj" in words_of(squad, "train")["train"]
     assert "--filter" not in words_of(run_of("e2e"), "decode")["decode_all_references"]
+
+
+def test_a_number_of_rows_goes_with_a_sample():
+    assert run_of("dart", "--preset", "sampled").description == "stratified 18 % sample"
+    sampled = run_of("dart", "--preset", "sampled", "--rows", "30", "20", "10")
+    assert sampled.description == "stratified sample of 30 + 20 + 10 rows"
+    with pytest.raises(UserError, match="--rows goes with --preset sampled, found --preset demo"):
+        run_of("dart", "--rows", "30", "20", "10")
 
 
 def test_hyper_parameters_of_the_tasks():
