@@ -111,8 +111,8 @@ TASKS = {
                  {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"},
                  {"weight_decay": 0.0, "lora_dropout": 0.0, "label_smooth": 0.0}),
     "squad": Task("SQuAD v1.1", "squad", "squad", "demo/squad", SQUAD_SCORING,
-                  {"demo": "made-up passages from a seeded grammar", "sampled": "10000 + 1000 + 1000 questions, stratified",
-                   "paper": "full data set"}, SQUAD_LORA,
+                  {"demo": "made-up passages from a seeded grammar",
+                   "sampled": "10000 + 1000 + 1000 questions, stratified", "paper": "full data set"}, SQUAD_LORA,
                   {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
                   beam_flags_of_data=("seq_len", "eval_len")),
 }
