@@ -1,4 +1,4 @@
-"""E2E, WebNLG and DART as published, turned into lines of ``{"context", "completion"}``.
+"""E2E, WebNLG and DART as published (SQuAD: see common.squad), turned into lines of ``{"context", "completion"}``.
 
     python src/format_converting_e2e.py    data/e2e/train.txt data/e2e/train_formatted.jsonl
     python src/format_converting_webnlg.py data/webnlg_challenge_2017/dev.json \\
@@ -18,31 +18,32 @@ SEEN_CATEGORIES = frozenset((
     "Airport", "Astronaut", "Building", "City", "ComicsCharacter",
     "Food", "Monument", "SportsTeam", "University", "WrittenWork",
 ))
-_KINDS = {str: "a string", list: "a list", dict: "an object"}
+_KINDS = {str: "a string", list: "a list", dict: "an object", int: "a whole number"}
 
 
 def require(value, kind, where, name):
-    """Returns ``value`` if it is a ``kind`` (``str``, ``list`` or ``dict``) that UTF-8 can hold.
+    """Returns ``value`` if it is a ``kind`` (a key of ``_KINDS``) that UTF-8 can hold.
 
     Raises:
         UserError: it is not; the message starts with ``where``.
     """
     if not isinstance(value, kind):
-        raise UserError(f"{where}: {name} is {_shortened(value)}, expected {_KINDS[kind]}")
+        raise UserError(f"{where}: {name} is {shortened(value)}, expected {_KINDS[kind]}")
     if kind is str:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            raise UserError(f"{where}: {name} holds half of a surrogate pair: {_shortened(value)}") from None
+            raise UserError(f"{where}: {name} holds half of a surrogate pair: {shortened(value)}") from None
     return value
 
 
-def _shortened(value, length=60):
+def shortened(value, length=60):
+    """Returns a value for a message: in ASCII and not longer than ``length``."""
     text = ascii(value)
     return text if len(text) <= length else text[:length] + "..."
 
 
-def _member(record, key, kind, where):
+def member(record, key, kind, where):
     """Returns ``record[key]`` after checking that it is there and is a ``kind``."""
     require(record, dict, where, "this")
     if key not in record:
@@ -59,7 +60,7 @@ def convert_e2e(path):
     for line_number, line in read_lines(path):
         parts = line.strip().split("||")
         if len(parts) != 2 or not parts[0]:
-            found = "a blank line" if not line.strip() else _shortened(line)
+            found = "a blank line" if not line.strip() else shortened(line)
             raise UserError(f"{path}:{line_number}: found {found}, expected `MR||text` with one `||`")
         yield {"context": parts[0], "completion": parts[1]}
 
@@ -73,18 +74,18 @@ def convert_webnlg(path):
     Raises:
         UserError: the file has another shape, with file and entry.
     """
-    entries = _member(read_json(path), "entries", list, path)
+    entries = member(read_json(path), "entries", list, path)
     for number, wrapped in enumerate(entries, 1):
-        entry = _member(wrapped, str(number), dict, f"{path}: entry {number}")
+        entry = member(wrapped, str(number), dict, f"{path}: entry {number}")
         where = f"{path}: entry {number}"
-        category = _member(entry, "category", str, where)
-        triples = [[_member(triple, key, str, f"{where}, triple {i}") for key in ("subject", "property", "object")]
-                   for i, triple in enumerate(_member(entry, "modifiedtripleset", list, where), 1)]
+        category = member(entry, "category", str, where)
+        triples = [[member(triple, key, str, f"{where}, triple {i}") for key in ("subject", "property", "object")]
+                   for i, triple in enumerate(member(entry, "modifiedtripleset", list, where), 1)]
         context = _linearised(triples, where)
-        for i, text in enumerate(_member(entry, "lexicalisations", list, where), 1):
+        for i, text in enumerate(member(entry, "lexicalisations", list, where), 1):
             at = f"{where}, lexicalisation {i}"
-            completion = _member(text, "lex", str, at)
-            if _member(text, "comment", str, at) == "good":
+            completion = member(text, "lex", str, at)
+            if member(text, "comment", str, at) == "good":
                 yield {"context": context, "completion": completion,
                        "cate": category in SEEN_CATEGORIES, "category": category}
 
@@ -101,15 +102,15 @@ def convert_dart(path):
     for number, entry in enumerate(entries, 1):
         where = f"{path}: entry {number}"
         triples = []
-        for i, triple in enumerate(_member(entry, "tripleset", list, where), 1):
+        for i, triple in enumerate(member(entry, "tripleset", list, where), 1):
             at = f"{where}, triple {i}"
             if len(require(triple, list, at, "this")) != 3:
-                raise UserError(f"{at}: found {_shortened(triple)}, expected [subject, predicate, object]")
+                raise UserError(f"{at}: found {shortened(triple)}, expected [subject, predicate, object]")
             subject, predicate, thing = (require(part, str, at, "a part") for part in triple)
             triples.append((subject, predicate.lower(), thing))
         context = _linearised(triples, where)
-        for i, annotation in enumerate(_member(entry, "annotations", list, where), 1):
-            yield {"context": context, "completion": _member(annotation, "text", str, f"{where}, annotation {i}")}
+        for i, annotation in enumerate(member(entry, "annotations", list, where), 1):
+            yield {"context": context, "completion": member(annotation, "text", str, f"{where}, annotation {i}")}
 
 
 def _linearised(triples, where):

@@ -1,10 +1,10 @@
-"""How many rows each category of E2E, WebNLG and DART has: as text, as JSON and as a bar chart.
+"""How many rows each category of E2E, WebNLG, DART and SQuAD has: as text, as JSON and as a bar chart.
 
-    python scripts/count_datasets.py [--datasets e2e webnlg dart] [--data data] [--output figure]
+    python scripts/count_datasets.py [--datasets e2e webnlg dart squad] [--data data] [--counts log] [--output figure]
 
-Reads ``data/SET/{train,valid,test}_formatted.jsonl``; writes ``dataset_counts.json`` and ``dataset_counts.png`` into
-the output folder. E2E is counted by ``Type``, WebNLG by category, DART by the twenty predicates that most rows have
-(a row counts for each of its predicates).
+Reads ``data/SET/{train,valid,test}_formatted.jsonl``; writes ``dataset_counts.txt``, ``.json`` and ``.png``. E2E is
+counted by ``Type``, WebNLG by category, DART by the twenty predicates that most rows have (a row counts for each of its
+predicates), SQuAD by the question word.
 """
 
 import argparse
@@ -15,21 +15,22 @@ import matplotlib
 
 from common.encoding import read_formatted
 from common.files import atomic_write, write_json
-from common.strata import FOLDERS, SPLITS, STRATA, formatted_path, label, predicate_frequencies
+from common.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: a machine may have no display)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PREDICATES_SHOWN = 20
-TITLES = {"e2e": "E2E: Type", "webnlg": "WebNLG: category", "dart": "DART: most frequent predicates"}
+TITLES = {"e2e": "E2E: Type", "webnlg": "WebNLG: category", "dart": "DART: most frequent predicates",
+          "squad": "SQuAD: question word"}
 
 
 def count_dataset(name, data):
     """Counts one data set.
 
     Args:
-        name: ``e2e``, ``webnlg`` or ``dart``.
+        name: ``e2e``, ``webnlg``, ``dart`` or ``squad``.
         data: folder of the data sets.
 
     Returns:
@@ -83,12 +84,17 @@ def draw(report, path):
 def main(argv):
     """Counts the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="count_datasets.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), default=list(FOLDERS), help="default: all")
+    parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), help="default: all that are there")
     parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="folder of the data sets (default: data/)")
-    parser.add_argument("--output", default=os.path.join(ROOT, "figure"), help="folder to write to (default: figure/)")
+    parser.add_argument("--counts", default=os.path.join(ROOT, "log"), help="folder of text and JSON (default: log/)")
+    parser.add_argument("--output", default=os.path.join(ROOT, "figure"), help="folder of the chart (default: figure/)")
     args = parser.parse_args(argv)
-    report = {name: count_dataset(name, args.data) for name in dict.fromkeys(args.datasets)}
-    print("\n\n".join(table(name, counted) for name, counted in report.items()))
-    write_json(os.path.join(args.output, "dataset_counts.json"), report)
+    report = {name: count_dataset(name, args.data) for name in chosen_sets(args.datasets, args.data)}
+    text = "\n\n".join(table(name, counted) for name, counted in report.items())
+    print(text)
+    counts = os.path.join(args.counts, "dataset_counts")
+    with atomic_write(counts + ".txt") as file:
+        file.write(text + "\n")
+    write_json(counts + ".json", report)
     draw(report, os.path.join(args.output, "dataset_counts.png"))
-    print(f"\n{os.path.join(args.output, 'dataset_counts')}.json and .png written")
+    print(f"\n{counts}.txt, {counts}.json and {os.path.join(args.output, 'dataset_counts')}.png written")

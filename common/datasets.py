@@ -1,10 +1,11 @@
-"""Brings E2E, WebNLG and DART, checks them, converts and encodes them.
+"""Brings E2E, WebNLG, DART and SQuAD, checks them, converts and encodes them.
 
-    bash scripts/create_datasets.sh [e2e|webnlg|dart|all] [--source DIR]
+    bash scripts/create_datasets.sh [e2e|webnlg|dart|squad|all] [--source DIR]
 
-Raw files come from ``DIR/{e2e,webnlg_challenge_2017,dart}/`` (gzipped or not) or, without ``--source``, from the
-public microsoft/LoRA repository. For each split, ``data/SET/SPLIT_formatted.jsonl`` (text) and ``data/SET/SPLIT.jsonl``
-(ids, with BOS and EOS) are written beside the raw file. What is there and unchanged is left as it is.
+Raw files come from ``DIR/{e2e,webnlg_challenge_2017,dart,squad}/`` (gzipped or not) or, without ``--source``, from the
+public microsoft/LoRA repository and SQuAD's own pages. For each split, ``data/SET/SPLIT_formatted.jsonl`` (text) and
+``data/SET/SPLIT.jsonl`` (ids, with BOS and EOS) are written beside the raw file. What is there and unchanged is left as
+it is.
 """
 
 import argparse
@@ -24,11 +25,13 @@ from common.converting import at_least_one, convert_dart, convert_e2e, convert_w
 from common.encoding import encode_file
 from common.errors import UserError
 from common.files import atomic_write, find_input, read_json, sha256_of, write_json, write_json_lines
+from common.squad import EVAL_LEN, SEQ_LEN, convert_squad
 from common.strata import FOLDERS
 from common.tokenizer import load_tokenizer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 UPSTREAM = "https://raw.githubusercontent.com/microsoft/LoRA/main/examples/NLG/data"
+SQUAD_UPSTREAM = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,13 @@ class RawFile:
     blob: str | None = None
     variants: dict = dataclasses.field(default_factory=dict)
 
+
+SQUAD_TRAIN = RawFile("train-v1.1.json", blob="77f1d9a7", variants={
+    "train-v1.1.rebuilt.json": {
+        "e7160d2352412175a0cdde91854dc654a416426c0ea0ef122732b6620d17bdcc":
+            "a rebuilt copy: all 87599 questions, passages and answers; the ids are made up, and where an answer "
+            "occurs several times in its passage its place was guessed (about 3 % of the answers are off)",
+    }})
 
 RAW_FILES = {
     "e2e": {
@@ -73,6 +83,11 @@ RAW_FILES = {
                 "5fa46be2f41236c5ac85bf52889318ddf63b55c435c0eff37d94ebf58490b314":
                     "a rebuilt copy: all 12552 texts and their triples, other fields may differ",
             }}),
+    },
+    "squad": {
+        "train": SQUAD_TRAIN,
+        "valid": SQUAD_TRAIN,
+        "test": RawFile("dev-v1.1.json", "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"),
     },
 }
 CONVERTERS: dict[str, Callable] = {"e2e": convert_e2e, "webnlg": convert_webnlg, "dart": convert_dart}
@@ -131,12 +146,12 @@ def fetch(name, raw_file):
     Raises:
         UserError: no network, or the file is not the one that was published.
     """
-    base = f"{UPSTREAM}/{FOLDERS[name]}/"
+    base = f"{SQUAD_UPSTREAM}/" if name == "squad" else f"{UPSTREAM}/{FOLDERS[name]}/"
     url = base + raw_file.name
     try:
         content = download(url)
     except (OSError, http.client.HTTPException) as error:
-        files = ", ".join(file.name for file in RAW_FILES[name].values())
+        files = ", ".join(dict.fromkeys(file.name for file in RAW_FILES[name].values()))
         raise UserError(
             f"cannot download {url}: {error}\nWithout network: fetch {files} from {base} on another machine, put them "
             f"into DIR/{FOLDERS[name]}/ (gzipped or not) and run `bash scripts/create_datasets.sh {name} --source DIR`"
@@ -161,7 +176,7 @@ def bring_raw(name, split, folder, source):
     """Puts the raw file of a split into ``folder``, unless it is there, and returns its path.
 
     Args:
-        name: ``e2e``, ``webnlg`` or ``dart``.
+        name: ``e2e``, ``webnlg``, ``dart`` or ``squad``.
         split: ``train``, ``valid`` or ``test``.
         folder: the data set's folder under data/.
         source: folder that has the data sets' folders, or ``None`` to use what is there or else download.
@@ -190,39 +205,44 @@ def bring_raw(name, split, folder, source):
     return target
 
 
-def create_split(name, split, folder, raw, vocab, done):
+def create_split(name, split, folder, raw, vocab, done, window):
     """Converts and encodes one split unless ``done`` says that its files are of this raw file and unchanged.
 
     Args:
         raw: path of the raw file.
         vocab: folder of the vocabulary.
         done: what this function returned last time, or ``None``.
+        window: ``{"seq_len", "eval_len"}`` of SQuAD, whose passages are shortened to fit; ``{}`` of other sets.
 
     Returns:
-        ``{"raw", "rows", "sha256": {path's name: hexadecimal}}``.
+        ``{"raw", "rows", "sha256": {path's name: hexadecimal}}`` and ``window``.
     """
     paths = {key: os.path.join(folder, split + suffix) for key, suffix in
              (("formatted", "_formatted.jsonl"), ("encoded", ".jsonl"))}
     files = (raw, paths["formatted"], paths["encoded"])
-    if done and all(os.path.isfile(path) and done["sha256"].get(os.path.basename(path)) == sha256_of(path)
+    is_same = done and all(done.get(key) == value for key, value in window.items())
+    if is_same and all(os.path.isfile(path) and done["sha256"].get(os.path.basename(path)) == sha256_of(path)
                     for path in files):
         print(f"{paths['encoded']}: {done['rows']} rows, done already")
         return done
-    records = tqdm(CONVERTERS[name](raw), f"{name} {split}", unit=" rows", mininterval=0.5)
+    tokenizer = load_tokenizer(vocab)
+    records = convert_squad(raw, split, tokenizer, **window) if name == "squad" else CONVERTERS[name](raw)
+    records = tqdm(records, f"{name} {split}", unit=" rows", mininterval=0.5)
     rows = write_json_lines(paths["formatted"], at_least_one(records, raw))
-    encode_file(load_tokenizer(vocab), paths["formatted"], paths["encoded"])
+    encode_file(tokenizer, paths["formatted"], paths["encoded"])
     print(f"{paths['encoded']}: {rows} rows")
-    return {"raw": os.path.basename(raw), "rows": rows, "sha256": {os.path.basename(p): sha256_of(p) for p in files}}
+    return {"raw": os.path.basename(raw), "rows": rows, **window,
+            "sha256": {os.path.basename(path): sha256_of(path) for path in files}}
 
 
-def create_dataset(name, source, data, vocab):
+def create_dataset(name, source, data, vocab, window):
     """Brings, converts and encodes the three splits; ``data/SET/created.json`` records what was made of what."""
     folder = os.path.join(data, FOLDERS[name])
     record_path = os.path.join(folder, "created.json")
     record = read_json(record_path) if os.path.isfile(record_path) else {}
     for split in RAW_FILES[name]:
         raw = bring_raw(name, split, folder, source)
-        made = create_split(name, split, folder, raw, vocab, record.get(split))
+        made = create_split(name, split, folder, raw, vocab, record.get(split), window if name == "squad" else {})
         if made is not record.get(split):
             record[split] = made
             write_json(record_path, record)
@@ -232,13 +252,17 @@ def main(argv):
     """Creates the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="create_datasets.sh", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", nargs="?", default="all", choices=(*FOLDERS, "all"), help="default: all")
-    parser.add_argument("--source", metavar="DIR", help="folder with e2e/, webnlg_challenge_2017/, dart/; default: "
-                                                        "what data/ has, else download from microsoft/LoRA")
+    parser.add_argument("--source", metavar="DIR", help="folder with e2e/, webnlg_challenge_2017/, dart/, squad/; "
+                                                        "default: what data/ has, else download")
     parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="where to write (default: data/)")
     parser.add_argument("--vocab", default=os.path.join(ROOT, "vocab"), help="folder with encoder.json and vocab.bpe")
+    parser.add_argument("--seq_len", type=int, default=SEQ_LEN,
+                        help=f"SQuAD: passages are shortened so that rows have at most so many tokens ({SEQ_LEN})")
+    parser.add_argument("--eval_len", type=int, default=EVAL_LEN,
+                        help=f"SQuAD: tokens that are left for an answer ({EVAL_LEN})")
     args = parser.parse_args(argv)
     if args.source and not os.path.isdir(args.source):
         raise UserError(f"--source {args.source}: no such folder")
     load_tokenizer(args.vocab)
     for name in FOLDERS if args.dataset == "all" else (args.dataset,):
-        create_dataset(name, args.source, args.data, args.vocab)
+        create_dataset(name, args.source, args.data, args.vocab, {"seq_len": args.seq_len, "eval_len": args.eval_len})

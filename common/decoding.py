@@ -8,6 +8,7 @@
 
 ``e2e`` writes one references file, a blank line after each context's; ``webnlg`` and ``dart`` write a folder with
 ``reference0`` to ``referenceN-1``. Predictions are one a line, contexts in the order in which they first appear.
+``squad`` writes JSON: the questions with all gold answers in the published layout, and ``{question's id: answer}``.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import sys
 
 from common.encoding import read_formatted
 from common.errors import UserError
-from common.files import atomic_write, read_json_lines
+from common.files import atomic_write, read_json_lines, write_json
+from common.squad import references_document
 from common.tokenizer import load_tokenizer
 from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE
 
@@ -163,11 +165,12 @@ def parse_arguments(argv):
     parser.add_argument("--vocab", default="vocab", help="folder with encoder.json and vocab.bpe (default: vocab)")
     parser.add_argument("--sample_file", required=True, help="what gpt2_beam.py wrote")
     parser.add_argument("--input_file", required=True, help="formatted file of the rows that were predicted")
-    parser.add_argument("--output_ref_file", required=True, help="references: a file (e2e) or a folder (webnlg, dart)")
-    parser.add_argument("--output_pred_file", required=True, help="predictions, one a line")
+    parser.add_argument("--output_ref_file", required=True, help="references: a file (e2e, squad) or a folder "
+                                                                  "(webnlg, dart)")
+    parser.add_argument("--output_pred_file", required=True, help="predictions, one a line (squad: JSON)")
     parser.add_argument("--reference_file", help="formatted file whose references are written instead of those of "
                                                  "--input_file (predictions on a sample, scored against all of them)")
-    parser.add_argument("--ref_type", default="e2e", choices=("e2e", "webnlg", "dart"))
+    parser.add_argument("--ref_type", default="e2e", choices=("e2e", "webnlg", "dart", "squad"))
     parser.add_argument("--ref_num", type=int, default=6, help="reference files for webnlg and dart (default: 6)")
     parser.add_argument("--filter", default="all", choices=("all", "seen", "unseen"), help="WebNLG's categories")
     parser.add_argument("--tokenize", action="store_true", help="put spaces around what is no word character")
@@ -175,7 +178,30 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     if args.ref_num < 1:
         parser.error(f"--ref_num {args.ref_num}: expected 1 or more")
+    if args.ref_type == "squad" and (args.reference_file or args.filter != "all" or args.tokenize or args.lower):
+        parser.error("--ref_type squad goes without --reference_file, --filter, --tokenize and --lower: each row holds "
+                     "all its answers, and eval/squad/evaluate.py does what else is to be done")
     return args
+
+
+def write_answers(args, contexts, predictions, tokenizer):
+    """Writes SQuAD's references and predictions, and says how many.
+
+    Args:
+        args: namespace of parse_arguments.
+        contexts: the context of each row.
+        predictions: ``{context: ids}``.
+        tokenizer: what ``load_tokenizer`` returns.
+    """
+    records = [(f"{args.input_file}:{line_number}", record) for line_number, record in read_formatted(args.input_file)]
+    document = references_document(records)
+    decoded = tokenizer.decode_batch([predictions[context] for context in contexts])
+    answers = {record["id"]: cut_text(text) for (_, record), text in zip(records, decoded)}
+    write_json(args.output_ref_file, document)
+    write_json(args.output_pred_file, answers)
+    empty = sum(not text for text in answers.values())
+    print(f"{args.output_pred_file}: {len(answers)} answers{f', {empty} of them empty' if empty else ''}; "
+          f"{args.output_ref_file}: the questions with their gold answers")
 
 
 def main(argv):
@@ -185,6 +211,9 @@ def main(argv):
     predictions = read_predictions(args.sample_file, contexts)
     check_covered(references, predictions, f"{args.sample_file}: no prediction",
                   f"predict every row of {args.input_file}")
+    tokenizer = load_tokenizer(args.vocab)
+    if args.ref_type == "squad":
+        return write_answers(args, contexts, predictions, tokenizer)
     if args.reference_file:
         _, found = read_inputs(args.reference_file)
         check_covered(references, found, f"{args.reference_file}: no references",
@@ -193,7 +222,6 @@ def main(argv):
     if args.ref_type == "e2e":
         references = without_blanks(references)
     groups = [[finish(text, args.tokenize, args.lower) for text in texts] for texts in references.values()]
-    tokenizer = load_tokenizer(args.vocab)
     decoded = tokenizer.decode_batch([predictions[context] for context in references])
     texts = [finish(cut_text(text), args.tokenize, args.lower) for text in decoded]
     write_references(args.output_ref_file, groups, args.ref_type, args.ref_num)

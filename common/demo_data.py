@@ -1,27 +1,41 @@
-"""Writes data/demo: restaurant MRs with several references each, in E2E's format, from a seeded grammar.
+"""Writes data/demo: small data sets in the formats of E2E, WebNLG, DART and SQuAD, from seeded grammars.
 
-    python scripts/make_demo_data.py [--seed 1] [--output data/demo] [--vocab vocab]
+    python scripts/make_demo_data.py [e2e|webnlg|dart|squad] [--seed 1] [--output data/demo] [--vocab vocab]
 
-Writes ``{train,valid,test}.txt`` (``MR||text``), ``_formatted.jsonl`` and ``.jsonl`` (ids). The same seed gives the
-same bytes on every machine: of Python's random numbers only ``Random.random`` is used, whose sequence is fixed.
+Writes the raw files, ``{train,valid,test}_formatted.jsonl`` and ``.jsonl`` (ids): restaurant MRs for ``e2e``, else
+made-up triples, or passages with questions, into a folder of the set's name. The same seed gives the same bytes on
+every machine: of Python's random numbers only ``Random.random`` is used, whose sequence is fixed.
 """
 
 import argparse
 import os
 import random
+import re
 
-from common.converting import convert_e2e
+from common.converting import SEEN_CATEGORIES, convert_dart, convert_e2e, convert_webnlg
 from common.demo_grammar import VALUES, pick, reference, shuffled
+from common.demo_triples import CATEGORIES, describe, draw_facts, draw_subject
 from common.encoding import encode_file
-from common.files import atomic_write, write_json_lines
+from common.files import atomic_write, write_json, write_json_lines
+from common.squad import convert_squad
 from common.tokenizer import load_tokenizer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+DATASETS = ("e2e", "webnlg", "dart", "squad")
 MR_COUNTS = {"train": 300, "valid": 40, "test": 40}
 REFERENCES = (3, 4, 5)
 # How often a slot is there; a name always is.
 SLOT_SHARE = {"Type": 0.7, "food": 0.75, "price": 0.6, "customer rating": 0.55, "area": 0.6, "family friendly": 0.5,
               "near": 0.6}
+
+TRIPLES = (1, 2, 2, 3, 3, 4)  # how many a set has at most
+TEXTS = 3  # of a set, fewer where the grammar repeats itself
+SEEN = tuple(sorted(SEEN_CATEGORIES.intersection(CATEGORIES)))
+UNSEEN = tuple(sorted(set(CATEGORIES).difference(SEEN_CATEGORIES)))
+WEBNLG_COUNTS = {"train": ((240, SEEN),), "valid": ((30, SEEN),), "test": ((24, SEEN), (16, UNSEEN))}
+DART_COUNTS = {split: ((count, tuple(CATEGORIES)),) for split, count in (("train", 240), ("valid", 30), ("test", 40))}
+PASSAGES = {"train": 260, "test": 15}
+QUESTIONS = 4  # of a passage
 
 
 def draw_mr(draw):
@@ -58,15 +72,115 @@ def make_splits(seed):
     return splits
 
 
-def make_demo_data(folder, vocab, seed=1):
-    """Writes the nine files into ``folder`` and returns ``{split: number of rows}``."""
+def draw_triple_sets(seed, counts):
+    """Returns ``{split: [(category, subject, [(Fact, value), ...], [text, ...]), ...]}``.
+
+    No set of facts is in two splits.
+
+    Args:
+        seed: of the random numbers.
+        counts: ``{split: ((how many, categories), ...)}``.
+    """
+    draw, seen, splits = random.Random(seed).random, set(), {}
+    for split, parts in counts.items():
+        splits[split] = []
+        for count, categories in parts:
+            wanted = len(splits[split]) + count
+            while len(splits[split]) < wanted:
+                category = pick(draw, categories)
+                subject, facts = draw_subject(draw, category), draw_facts(draw, category, pick(draw, TRIPLES))
+                key = (subject, frozenset((fact.predicate, value) for fact, value in facts))
+                if key in seen:
+                    continue
+                seen.add(key)
+                texts = dict.fromkeys(describe(draw, category, subject, facts) for _ in range(TEXTS))
+                splits[split].append((category, subject, facts, list(texts)))
+    return splits
+
+
+def webnlg_document(sets):
+    """Returns triple sets in WebNLG's layout; names have underscores there."""
+    return {"entries": [{str(number): {
+        "category": category, "size": str(len(facts)),
+        "modifiedtripleset": [{"subject": subject.replace(" ", "_"), "property": fact.predicate,
+                               "object": value.replace(" ", "_")} for fact, value in facts],
+        "lexicalisations": [{"comment": "good", "lex": text} for text in texts]}}
+        for number, (category, subject, facts, texts) in enumerate(sets, 1)]}
+
+
+def dart_document(sets):
+    """Returns triple sets in DART's layout; predicates are in capitals there."""
+    return [{"tripleset": [[subject, re.sub("([A-Z])", r"_\1", fact.predicate).upper(), value]
+                           for fact, value in facts],
+             "subtree_was_extended": False, "annotations": [{"source": "grammar", "text": text} for text in texts]}
+            for _, subject, facts, texts in sets]
+
+
+def squad_document(draw, count, name):
+    """Returns passages in SQuAD's layout, each about two subjects and an article of its own.
+
+    Args:
+        draw: source of randomness.
+        count: how many.
+        name: prefix of the questions' ids.
+    """
+    articles = []
+    while len(articles) < count:
+        about = [(category, draw_subject(draw, category)) for category in shuffled(draw, CATEGORIES)[:2]]
+        about = [(*one, draw_facts(draw, one[0], size)) for one, size in zip(about, (3, 2))]
+        passage = " ".join(describe(draw, *one) for one in about)
+        asked = [(subject, fact, value) for _, subject, facts in about for fact, value in facts
+                 if len(re.findall(rf"\b{re.escape(value)}\b", passage)) == 1]
+        entries = [{"id": f"{name}-{len(articles)}-{number}", "question": pick(draw, fact.questions).format(s=subject),
+                    "answers": [{"text": text, "answer_start": passage.index(value) + value.index(text)}
+                                for text in gold_answers(fact, value)]}
+                   for number, (subject, fact, value) in enumerate(shuffled(draw, asked)[:QUESTIONS], 1)]
+        articles.append({"title": f"{about[0][1]} ({len(articles)})",
+                         "paragraphs": [{"context": passage, "qas": entries}]})
+    return {"version": "1.1", "data": articles}
+
+
+def gold_answers(fact, value):
+    """Returns the answers that count as right: the value and, for a person, the surname alone."""
+    return [value, value.split()[-1]] if fact.kind == "person" else [value]
+
+
+def squad_documents(seed):
+    """Returns ``{raw file's name: document}``; no passage is in both."""
+    draw = random.Random(seed).random
+    return {name: squad_document(draw, count, name) for name, count in PASSAGES.items()}
+
+
+def write_raw(name, folder, seed):
+    """Writes the raw files of a set and yields ``(split, its formatted records, by a function of the tokenizer)``."""
+    if name == "e2e":
+        for split, rows in make_splits(seed).items():
+            path = os.path.join(folder, split + ".txt")
+            with atomic_write(path) as file:
+                file.writelines(f"{mr}||{text} \n" for mr, text in rows)
+            yield split, lambda _, path=path: convert_e2e(path)
+    elif name == "squad":
+        for raw, document in squad_documents(seed).items():
+            path = os.path.join(folder, raw + ".json")
+            write_json(path, document)
+            for split in ("train", "valid") if raw == "train" else ("test",):
+                yield split, lambda tokenizer, path=path, split=split: convert_squad(path, split, tokenizer)
+    else:
+        layout, convert, counts = {"webnlg": (webnlg_document, convert_webnlg, WEBNLG_COUNTS),
+                                   "dart": (dart_document, convert_dart, DART_COUNTS)}[name]
+        for split, sets in draw_triple_sets(seed, counts).items():
+            path = os.path.join(folder, split + ".json")
+            write_json(path, layout(sets))
+            yield split, lambda _, path=path: convert(path)
+
+
+def make_demo_data(folder, vocab, seed=1, name="e2e"):
+    """Writes a set's files into ``folder`` and returns ``{split: number of rows}``."""
     tokenizer = load_tokenizer(vocab)
     counts = {}
-    for split, rows in make_splits(seed).items():
+    for split, records in write_raw(name, folder, seed):
         path = os.path.join(folder, split)
-        with atomic_write(path + ".txt") as file:
-            file.writelines(f"{mr}||{text} \n" for mr, text in rows)
-        counts[split] = write_json_lines(path + "_formatted.jsonl", convert_e2e(path + ".txt"))
+        counts[split] = write_json_lines(path + "_formatted.jsonl", records(tokenizer))
         encode_file(tokenizer, path + "_formatted.jsonl", path + ".jsonl")
     return counts
 
@@ -74,9 +188,11 @@ def make_demo_data(folder, vocab, seed=1):
 def main(argv):
     """Makes the demo data."""
     parser = argparse.ArgumentParser(prog="make_demo_data.py", description=__doc__.split("\n")[0])
+    parser.add_argument("dataset", nargs="?", default="e2e", choices=DATASETS, help="whose format (default: e2e)")
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
-    parser.add_argument("--output", default=os.path.join(ROOT, "data", "demo"), help="folder (default: data/demo)")
+    parser.add_argument("--output", help="folder (default: data/demo for e2e, else data/demo/DATASET)")
     parser.add_argument("--vocab", default=os.path.join(ROOT, "vocab"), help="folder with encoder.json and vocab.bpe")
     args = parser.parse_args(argv)
-    for split, rows in make_demo_data(args.output, args.vocab, args.seed).items():
-        print(f"{os.path.join(args.output, split)}.jsonl: {rows} rows of {MR_COUNTS[split]} MRs")
+    folder = args.output or os.path.join(ROOT, "data", "demo", "" if args.dataset == "e2e" else args.dataset)
+    for split, rows in make_demo_data(folder, args.vocab, args.seed, args.dataset).items():
+        print(f"{os.path.join(folder, split)}.jsonl: {rows} rows")

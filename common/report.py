@@ -4,37 +4,49 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
+from common.scoring_stages import BOOTSTRAP
 
 NAMES = {"pytorch": "PyTorch", "jittor": "Jittor"}
 COLOURS = {"pytorch": "#d1495b", "jittor": "#1b6ca8"}
 
 
-def collect(work, framework, reference_sets):
-    """Reads what one framework's stages wrote; returns a flat ``{name: number}`` beside its description.
+def collect(work, framework, scoring, score_sets):
+    """Reads what one framework's stages wrote; returns ``{name: number}`` beside its description.
+
+    Args:
+        work: folder of the run.
+        framework: ``pytorch`` or ``jittor``.
+        scoring: the task's Scoring.
+        score_sets: list of ScoreSet.
 
     Raises:
         UserError: a stage has not been run.
     """
     folder = Path(work) / framework
     needed = [folder / "train_summary.json", folder / "predict.jsonl.summary.json",
-              *(folder / name / "scores.json" for name in reference_sets)]
+              *(folder / score_set.name / "scores.json" for score_set in score_sets)]
     for path in needed:
         if not path.is_file():
             raise UserError(f"{path} is missing: run the stages before the report first (--stages train,beam,decode,"
                             f"score --framework {framework})")
     training, beam = read_json(needed[0]), read_json(needed[1])
+    scores, intervals = {}, {}
+    for score_set, path in zip(score_sets, needed[2:]):
+        found = read_json(path)
+        for metric, name in scoring.metrics.items():
+            scores[name + score_set.label] = found["scores"][metric]
+            intervals[name + score_set.label] = found["intervals"][metric]
     numbers = {
         "last training loss": last_average_loss(folder / "train_log.jsonl"),
         "validation loss": training["valid_loss"],
-        **{f"{metric} ({name.replace('_', ' ')})": value for name in reference_sets
-           for metric, value in read_json(folder / name / "scores.json")["scores"].items()},
+        **scores,
         "training minutes": training["seconds"] / 60,
         "ms per training step (median)": training["step_ms"],
         "beam search seconds": beam["seconds"],
         "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
     }
     description = {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
-    return {"description": description, "numbers": numbers, "arguments": training["arguments"],
+    return {"description": description, "numbers": numbers, "intervals": intervals, "arguments": training["arguments"],
             "test": {key: beam[key] for key in ("rows", "contexts")}}
 
 
@@ -57,13 +69,19 @@ def format_number(value):
     return "–" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
+def format_cell(result, name):
+    """Returns one framework's number, with its 95 % interval where it has one."""
+    ends = result["intervals"].get(name)
+    return format_number(result["numbers"][name]) + (f" [{', '.join(map(format_number, ends))}]" if ends else "")
+
+
 def markdown_table(results, frameworks):
     """Returns the table of all numbers as Markdown, with the difference where there are two frameworks."""
     heads = [NAMES[framework] for framework in frameworks] + (["difference"] if len(frameworks) == 2 else [])
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for name in results[frameworks[0]]["numbers"]:
         values = [results[framework]["numbers"][name] for framework in frameworks]
-        cells = [format_number(value) for value in values]
+        cells = [format_cell(results[framework], name) for framework in frameworks]
         if len(values) == 2:
             cells.append("–" if None in values else f"{values[1] - values[0]:+.4f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -105,17 +123,18 @@ def write_report(run):
     Raises:
         UserError: a stage before it has not been run.
     """
-    frameworks, reference_sets = run.frameworks, list(run.reference_sets())
-    results = {framework: collect(run.work, framework, reference_sets) for framework in frameworks}
+    frameworks = run.frameworks
+    results = {framework: collect(run.work, framework, run.task.scoring, run.score_sets) for framework in frameworks}
     first = results[frameworks[0]]
-    title = f"{run.task.title}, {run.preset.description}, {run.card.name}"
+    title = f"{run.task.title}, {run.description}, {run.card.name}"
     lines = [f"# {title}", "", markdown_table(results, frameworks)]
     lines.append(f"{first['test']['rows']} test rows, {first['test']['contexts']} distinct contexts; "
                  f"{first['description']['steps']} training steps, {first['description']['epochs']} epochs, batch "
-                 f"{first['arguments']['train_batch_size']}, learning rate {first['arguments']['lr']}, seed "
-                 f"{first['arguments']['random_seed']}. The training loss has label smoothing "
-                 f"{first['arguments']['label_smooth']}, the validation loss none.")
-    if "sampled_references" in reference_sets:
+                 f"{first['arguments']['train_batch_size']}, learning rate {first['arguments']['lr']}, LoRA on "
+                 f"{first['arguments']['lora_targets']}, seed {first['arguments']['random_seed']}. The training loss "
+                 f"has label smoothing {first['arguments']['label_smooth']}, the validation loss none. In brackets: "
+                 f"95 % intervals from {BOOTSTRAP} resamples of the test set.")
+    if any(score_set.name.startswith("sampled_references") for score_set in run.score_sets):
         lines.append("The sample takes single lines, so its references are fewer for each context than the full test "
                      "set's; scores against sampled references do not compare with published ones, those against all "
                      "references of the sampled contexts nearly do.")

@@ -1,6 +1,6 @@
 """Stratified samples of the data sets: the same rows on every machine.
 
-    python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart]
+    python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart squad]
 
 Reads ``data/SET/{train,valid,test}_formatted.jsonl`` and the encoded ``.jsonl`` beside, writes the sampled lines of
 both, in the order of the file, under ``data/SET/sampled/``, and each stratum's rows before and after in
@@ -9,7 +9,8 @@ both, in the order of the file, under ``data/SET/sampled/``, and each stratum's 
 Each part of a split (WebNLG's test set has two, seen and unseen categories) gives ``ratio`` of its units, rounded
 down; its strata share them by largest remainder, so none is off its exact share by a whole unit. A unit is a line,
 or with ``--unit mr`` a context with all of its references, so that test sets keep several references a context.
-Within a stratum the units with the smallest SHA-256 of seed, set, split, stratum and position are taken.
+Within a stratum the units with the smallest SHA-256 of seed, set, split, stratum and position are taken. ``--rows``
+gives the number of rows instead of their share; SQuAD has 10000, 1000 and 1000 unless a flag says otherwise.
 """
 
 import argparse
@@ -24,9 +25,11 @@ from tqdm import tqdm
 from common.encoding import read_formatted
 from common.errors import UserError
 from common.files import atomic_write, read_lines, write_json
-from common.strata import FOLDERS, SPLITS, STRATA, formatted_path, label
+from common.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+RATIO = fractions.Fraction(18, 100)
+ROWS = {"squad": (10000, 1000, 1000)}  # of train, valid and test: enough to learn from in minutes
 
 
 def allocate(sizes, ratio):
@@ -94,14 +97,33 @@ def sample_rows(records, strata, ratio, unit, key):
     return sorted(row for i in choose([strata[rows[0]] for rows in groups], ratio, key) for row in groups[i])
 
 
-def sample_split(name, split, folder, ratio, seed, unit):
-    """Samples one split, writes its two files and returns ``{stratum: [rows before, rows after]}``."""
+def share_of(rows, total, where):
+    """Returns the fraction that ``rows`` are of ``total``.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if rows > total:
+        raise UserError(f"{where}: has {total} rows, fewer than the {rows} asked for; give smaller --rows or a --ratio")
+    return fractions.Fraction(rows, total)
+
+
+def sample_split(name, split, folder, size, seed, unit):
+    """Samples one split and writes its two files.
+
+    Args:
+        size: share of the rows to keep, a ``fractions.Fraction``, or their number, an int.
+
+    Returns:
+        ``{stratum: [rows before, rows after]}``.
+    """
     formatted = formatted_path(folder, split)
     encoded = formatted.removesuffix("_formatted.jsonl") + ".jsonl"
     lines = {path: [line for _, line in read_lines(path)] for path in (formatted, encoded)}
     progress = tqdm(read_formatted(formatted), f"{name} {split}", len(lines[formatted]), unit=" rows", mininterval=0.5)
     records = [record for _, record in progress]
     strata = STRATA[name](records, formatted)
+    ratio = share_of(size, len(records), formatted) if isinstance(size, int) else size
     rows = sample_rows(records, strata, ratio, unit, f"{seed}/{name}/{split}")
     if not rows:
         raise UserError(f"{formatted}: {float(ratio)} of its {len(records)} rows is no row: take a larger --ratio")
@@ -116,12 +138,17 @@ def sample_split(name, split, folder, ratio, seed, unit):
             for stratum in sorted(before, key=lambda stratum: (-before[stratum], stratum))}
 
 
-def sample_dataset(name, data, ratio, seed, unit):
-    """Samples the three splits of a data set under ``data``; prints the strata and writes them to strata.json."""
+def sample_dataset(name, data, sizes, seed, unit):
+    """Samples the three splits of a data set under ``data``; prints the strata and writes them to strata.json.
+
+    Args:
+        sizes: of each split, as for ``sample_split``.
+    """
     folder = os.path.join(data, FOLDERS[name])
-    report = {"ratio": float(ratio), "seed": seed, "unit": unit, "columns": ["rows before", "rows after"], "splits": {}}
-    for split in SPLITS:
-        strata = sample_split(name, split, folder, ratio, seed, unit)
+    asked = {"rows": list(sizes)} if isinstance(sizes[0], int) else {"ratio": float(sizes[0])}
+    report = {**asked, "seed": seed, "unit": unit, "columns": ["rows before", "rows after"], "splits": {}}
+    for split, size in zip(SPLITS, sizes):
+        strata = sample_split(name, split, folder, size, seed, unit)
         before, after = (sum(counts[i] for counts in strata.values()) for i in (0, 1))
         report["splits"][split] = {"rows": [before, after], "strata": strata}
         print(f"{name} {split}: {after} of {before} rows")
@@ -147,12 +174,18 @@ def ratio_of(text):
 def main(argv):
     """Samples the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="sample_datasets.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--ratio", type=ratio_of, default=ratio_of(".18"), help="share to keep (default: .18)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--ratio", type=ratio_of, help="share to keep (default: .18, and rows for SQuAD)")
+    size.add_argument("--rows", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"),
+                      help="rows to keep (default for SQuAD: 10000 1000 1000)")
     parser.add_argument("--seed", type=int, default=42, help="default: 42")
     parser.add_argument("--unit", choices=("line", "mr"), default="line",
                         help="sample lines, or contexts with all of their references (default: line)")
-    parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), default=list(FOLDERS), help="default: all")
+    parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), help="default: all that are there")
     parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="folder of the data sets (default: data/)")
     args = parser.parse_args(argv)
-    for name in args.datasets:
-        sample_dataset(name, args.data, args.ratio, args.seed, args.unit)
+    if args.rows and min(args.rows) < 1:
+        parser.error(f"--rows {args.rows}: expected numbers from 1 up")
+    for name in chosen_sets(args.datasets, args.data):
+        sizes = args.rows or ([args.ratio] * len(SPLITS) if args.ratio else ROWS.get(name, [RATIO] * len(SPLITS)))
+        sample_dataset(name, args.data, sizes, args.seed, args.unit)

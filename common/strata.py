@@ -1,16 +1,29 @@
-"""Which stratum a row of E2E, WebNLG or DART belongs to: what samples are stratified by and tables count by.
+"""Which stratum a row of a data set belongs to: what samples are stratified by and tables count by.
 
 A stratum is a pair ``(part, name)``. WebNLG has the parts ``seen`` and ``unseen``, the other sets one part, ``""``.
 """
 
 import collections
 import os
+import re
 
 from common.errors import UserError
 
 # The folder of each data set under data/, and the names that a split's files may have.
-FOLDERS = {"e2e": "e2e", "webnlg": "webnlg_challenge_2017", "dart": "dart"}
+FOLDERS = {"e2e": "e2e", "webnlg": "webnlg_challenge_2017", "dart": "dart", "squad": "squad"}
 SPLITS = {"train": ("train",), "valid": ("valid", "dev"), "test": ("test",)}
+
+
+def chosen_sets(names, data):
+    """Returns the data sets to work on: those named or, where none is, all that ``data`` has.
+
+    Raises:
+        UserError: none is named, and ``data`` has none.
+    """
+    present = [name for name, folder in FOLDERS.items() if os.path.isdir(os.path.join(data, folder))]
+    if not names and not present:
+        raise UserError(f"{data}: none of {', '.join(FOLDERS.values())}; run `bash scripts/create_datasets.sh` first")
+    return list(dict.fromkeys(names or present))
 
 
 def formatted_path(folder, split):
@@ -75,9 +88,31 @@ def dart_strata(records, where):
     return [("", stratum(record["context"])) for record in records]
 
 
+QUESTION_WORD = re.compile(r"\b(how (?:many|much)|what|who|when|which|where|why|how)(?:m|se)?\b")
+
+
+def question_type(question):
+    """Returns the first question word, ``how many`` for how many or much, ``who`` for its cases too, or ``other``."""
+    found = QUESTION_WORD.search(question.lower())
+    return found[1].replace("much", "many") if found else "other"
+
+
+def squad_strata(records, where):
+    """Returns ``("", question word)`` for each row.
+
+    Raises:
+        UserError: a row lacks ``question``.
+    """
+    for number, record in enumerate(records, 1):
+        if not isinstance(record.get("question"), str):
+            raise UserError(f"{where}:{number}: no 'question'; write the file again with format_converting_squad.py "
+                            f"(`bash scripts/create_datasets.sh squad`)")
+    return [("", question_type(record["question"])) for record in records]
+
+
 def label(stratum):
     """Returns ``seen / Airport`` or, for a set of one part, the name alone."""
     return " / ".join(filter(None, stratum))
 
 
-STRATA = {"e2e": e2e_strata, "webnlg": webnlg_strata, "dart": dart_strata}
+STRATA = {"e2e": e2e_strata, "webnlg": webnlg_strata, "dart": dart_strata, "squad": squad_strata}

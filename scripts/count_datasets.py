@@ -1,6 +1,6 @@
 """Rows of each category of the data sets, as text, JSON and a bar chart.
 
-    python scripts/count_datasets.py [--datasets e2e webnlg dart] [--data data] [--output figure]
+    python scripts/count_datasets.py [--datasets e2e webnlg dart squad] [--data data] [--counts log] [--output figure]
 """
 
 from common.counting import main

@@ -1,6 +1,6 @@
-"""E2E, WebNLG and DART: brought, checked, converted, encoded. ``bash scripts/create_datasets.sh`` finds a Python for it.
+"""The data sets: brought, checked, converted, encoded. ``bash scripts/create_datasets.sh`` finds a Python for it.
 
-    python scripts/create_datasets.py [e2e|webnlg|dart|all] [--source DIR]
+    python scripts/create_datasets.py [e2e|webnlg|dart|squad|all] [--source DIR]
 """
 
 from common.datasets import main

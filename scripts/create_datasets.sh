@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings E2E, WebNLG and DART, checks, converts and encodes them.
-#   bash scripts/create_datasets.sh [e2e|webnlg|dart|all] [--source DIR]
+# Brings E2E, WebNLG, DART and SQuAD, checks, converts and encodes them.
+#   bash scripts/create_datasets.sh [e2e|webnlg|dart|squad|all] [--source DIR]
 # PYTHON names the Python to use; by default that of .venv_pytorch or .venv_jittor, whichever exists.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

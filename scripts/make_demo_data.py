@@ -1,6 +1,6 @@
-"""Restaurant descriptions in E2E's format, made on the spot from a seeded grammar.
+"""Small data sets in the formats of E2E, WebNLG, DART and SQuAD, made on the spot from seeded grammars.
 
-    python scripts/make_demo_data.py [--seed 1] [--output data/demo] [--vocab vocab]
+    python scripts/make_demo_data.py [e2e|webnlg|dart|squad] [--seed 1] [--output data/demo] [--vocab vocab]
 """
 
 from common.demo_data import main

@@ -1,6 +1,6 @@
 """Stratified samples of the data sets.
 
-    python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart]
+    python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart squad]
 """
 
 from common.errors import run_main

@@ -74,22 +74,25 @@ def _ordered(numbers):
     return sorted(numbers, key=lambda number: int(number or -1))
 
 
-def check_counts(files):
-    """Checks that all files have as many segments.
+def even_out(files):
+    """Drops the blank lines at the end by which some files are longer than others.
 
     Args:
         files: dict from path to its list of segments.
 
+    Returns:
+        (files, dropped): the dict with lists of equal length, and the paths of those that lost lines.
+
     Raises:
-        UserError: they differ; the message gives each file's number of lines.
+        UserError: they differ in other lines; the message gives each file's number of lines.
     """
     lengths = {path: len(segments) for path, segments in files.items()}
-    if len(set(lengths.values())) > 1:
-        shortest = min(lengths.values())
-        blank = [path for path, segments in files.items() if segments[shortest:] and not any(segments[shortest:])]
-        hint = f"; what {', '.join(blank)} has more is blank lines at its end" if blank else ""
+    shortest = min(lengths.values())
+    if any(any(segments[shortest:]) for segments in files.values()):
         raise UserError("the files differ in their number of lines, expected one line a segment in each: "
-                        + ", ".join(f"{path} {length}" for path, length in lengths.items()) + hint)
+                        + ", ".join(f"{path} {length}" for path, length in lengths.items()))
+    return ({path: segments[:shortest] for path, segments in files.items()},
+            [path for path, length in lengths.items() if length > shortest])
 
 
 def blank_references(columns):

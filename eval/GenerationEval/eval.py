@@ -8,8 +8,9 @@ Usage: python eval/GenerationEval/eval.py -R refs/reference -H hyp [-nr N] [-m b
     -H   outputs: one line a segment; a blank line is an empty output and counts
     -H2  outputs of a second system, to compare with the first
 
-All are UTF-8, gzipped or not; lines end in \\n or \\r\\n. The end of a file is no further segment. The scores equal
-those of GenerationEval's program run with nltk 3.5, which gives two of them for bleu, its own and nltk's.
+All are UTF-8, gzipped or not; lines end in \\n or \\r\\n. The end of a file is no further segment,
+nor are blank lines there that other files do not have. The scores equal those of GenerationEval's program run with nltk
+3.5, which gives two of them for bleu, its own and nltk's.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from common.metrics.generation import METRICS, bert_scorer, signatures, tally_sy
 from common.metrics.java import java_program
 from common.metrics.results import (add_options, check_options, format_interval, input_record, versions,
                                     write_results)
-from common.metrics.segments import blank_references, check_counts, find_references, read_texts
+from common.metrics.segments import blank_references, even_out, find_references, read_texts
 
 HEADERS = {"bleu": "BLEU", "bleu_nltk": "BLEU NLTK", "meteor": "METEOR", "chrf++": "chrF++", "ter": "TER",
            "bertscore_p": "BERT-SCORE P", "bertscore_r": "BERT-SCORE R", "bertscore_f1": "BERT-SCORE F1"}
@@ -154,8 +155,12 @@ def main(argv):
     paths, left_out = find_references(options.reference, options.num_refs)
     columns = {path: read_texts(path) for path in paths}
     outputs = {path: read_texts(path) for path in (options.hypothesis, options.hypothesis2) if path}
-    check_counts({**outputs, **columns})
+    files, longer = even_out({**outputs, **columns})
+    columns, outputs = ({path: files[path] for path in group} for group in (columns, outputs))
     notes = reference_warnings(columns, left_out)
+    if longer:
+        notes.append(f"blank lines at the end of {', '.join(longer)}, beyond the other files' last line, are no "
+                     "segments")
     for note in notes:
         print(f"{os.path.basename(sys.argv[0])}: warning: {note}", file=sys.stderr)
     tallies = tally_systems(list(zip(*columns.values())), list(outputs.values()), options.metrics,

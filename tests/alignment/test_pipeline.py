@@ -12,9 +12,9 @@ from common.files import read_json
 SHORT = ["--max_step", "12", "--log_interval", "4", "--warmup_step", "2", "--beam", "2", "--eval_len", "24"]
 
 
-def run_driver(root, work, *words, status=0):
-    result = subprocess.run(["bash", "scripts/run_e2e.sh", "--work_dir", str(work), "--device", "cpu", *words], cwd=root,
-                            capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL,
+def run_driver(root, work, *words, status=0, task="e2e"):
+    result = subprocess.run(["bash", f"scripts/run_{task}.sh", "--work_dir", str(work), "--device", "cpu", *words],
+                            cwd=root, capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL,
                             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert result.returncode == status, result.stdout[-3000:] + result.stderr[-3000:]
     return result

@@ -119,6 +119,40 @@ def test_missing_and_broken_sources(tmp_path, source, vocab):
         create(tmp_path, "--source", source)
 
 
+def test_squad_is_split_and_shortened_as_asked(tmp_path, vocab, capsys):
+    passage = "word " * 60 + "answer"
+    entry = {"question": "What?", "answers": [{"text": "answer", "answer_start": passage.index("answer")}]}
+    for name, count in (("train", 3), ("dev", 1)):
+        document = {"data": [{"title": f"{name} {i}", "paragraphs": [
+            {"context": passage, "qas": [{**entry, "id": f"{i}"}]}]} for i in range(count)]}
+        (tmp_path / "source/squad").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"source/squad/{name}-v1.1.json").write_text(json.dumps(document))
+
+    def sizes(*flags):
+        main(["squad", "--data", str(tmp_path / "data"), "--source", str(tmp_path / "source"), *flags])
+        rows = {split: [json.loads(line) for line in (tmp_path / f"data/squad/{split}.jsonl").read_text().splitlines()]
+                for split in ("train", "valid", "test")}
+        return {split: [len(row["context"]) for row in found] for split, found in rows.items()}
+
+    whole = sizes()
+    assert whole == {"train": [whole["test"][0]] * 2, "valid": whole["test"], "test": whole["test"]}
+    assert set(sizes("--seq_len", "64", "--eval_len", "16")["train"]) == {48}
+    created = json.loads((tmp_path / "data/squad/created.json").read_text())
+    assert created["valid"]["seq_len"] == 64 and created["valid"]["raw"] == "train-v1.1.json"
+    capsys.readouterr()
+    sizes("--seq_len", "64", "--eval_len", "16")
+    assert capsys.readouterr().out.count("done already") == 3
+    assert sizes() == whole
+
+
+def test_squad_comes_from_its_own_pages(tmp_path, vocab, monkeypatch):
+    monkeypatch.setattr(datasets, "SQUAD_UPSTREAM", (tmp_path / "nowhere").as_uri())
+    with pytest.raises(UserError) as error:
+        main(["squad", "--data", str(tmp_path / "data")])
+    for words in ("nowhere/train-v1.1.json", "fetch train-v1.1.json, dev-v1.1.json from", "into DIR/squad/"):
+        assert words in str(error.value)
+
+
 def test_git_ids_know_a_file():
     # The id of an empty file in every git repository: `git hash-object /dev/null`.
     assert judge(RawFile("a", blob="e69de29b"), "a", b"") == ""
@@ -136,6 +170,9 @@ def test_real_files_are_known(shared_data):
         assert verdict("webnlg", split, f"webnlg_challenge_2017/{file}.json.gz") == ""
     assert verdict("dart", "valid", "dart/dart-v1.1.1-full-dev.json.gz") == ""
     assert "rebuilt copy" in verdict("dart", "test", "dart/dart-v1.1.1-full-test.json.gz")
+    assert verdict("squad", "test", "squad/dev-v1.1.json.gz") == ""
+    for split in ("train", "valid"):
+        assert "a rebuilt copy: all 87599" in verdict("squad", split, "squad/train-v1.1.rebuilt.json.gz")
     assert "PARTIAL: 54870 of the 62659" in verdict("dart", "train", "dart/dart-v1.1.1-full-train.partial.json.gz")
 
 

@@ -94,7 +94,7 @@ def test_files(tmp_path, project_root, capsys):
     if not (project_root / "vocab/encoder.json").is_file():
         pytest.skip("vocab/ is not filled: run scripts/setup.sh")
     main(["--output", str(tmp_path)])
-    assert f"of {MR_COUNTS['test']} MRs" in capsys.readouterr().out
+    assert "test.jsonl: 155 rows" in capsys.readouterr().out
     for split in MR_COUNTS:
         formatted = [record for _, record in read_json_lines(tmp_path / f"{split}_formatted.jsonl")]
         assert formatted == list(convert_e2e(tmp_path / f"{split}.txt"))

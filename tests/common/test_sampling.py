@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import counting
+from common import counting, sampling
 from common.converting import convert_dart, convert_e2e, convert_webnlg
 from common.errors import UserError
 from common.files import write_json_lines
 from common.sampling import allocate, choose, main, sample_rows
-from common.strata import FOLDERS, dart_strata, e2e_strata, predicates_of, webnlg_strata
+from common.strata import FOLDERS, chosen_sets, dart_strata, e2e_strata, predicates_of, squad_strata, webnlg_strata
 
 REAL = {"e2e": (convert_e2e, ("e2e/train.txt", "e2e/valid.txt", "e2e/test.txt")),
         "webnlg": (convert_webnlg, [f"webnlg_challenge_2017/{name}.json" for name in ("train", "dev", "test")]),
@@ -80,6 +80,13 @@ def test_stratum_of_dart_is_the_predicate_that_most_rows_have():
     assert [name for _, name in dart_strata([{"context": c} for c in contexts], "f")] == ["p", "p", "q", "r", "s", "u"]
 
 
+def test_strata_of_squad():
+    rows = [{"question": "In what year?"}, {"question": "Whose is it?"}]
+    assert squad_strata(rows, "f") == [("", "what"), ("", "who")]
+    with pytest.raises(UserError, match="f:2: no 'question'"):
+        squad_strata([rows[0], {}], "f")
+
+
 @pytest.fixture
 def small(tmp_path):
     """A folder of data sets: E2E with 50 rows a split, 10 contexts, half of them pubs."""
@@ -119,6 +126,38 @@ def test_unit_mr(small):
     main(["--datasets", "e2e", "--data", str(small), "--unit", "mr", "--ratio", ".5"])
     counts = collections.Counter(row["context"] for row in read(small / "e2e/sampled/test_formatted.jsonl"))
     assert len(counts) == 5 and set(counts.values()) == {5}
+
+
+def test_a_number_of_rows_is_taken_exactly_and_shared_among_the_strata(small):
+    main(["--datasets", "e2e", "--data", str(small), "--rows", "31", "7", "50"])
+    report = json.loads((small / "e2e/sampled/strata.json").read_text())
+    assert [split["rows"] for split in report["splits"].values()] == [[50, 31], [50, 7], [50, 50]]
+    assert report["splits"]["train"]["strata"] == {"none": [25, 16], "pub": [25, 15]} and report["rows"] == [31, 7, 50]
+    with pytest.raises(UserError, match="has 50 rows, fewer than the 51 asked for"):
+        main(["--datasets", "e2e", "--data", str(small), "--rows", "31", "7", "51"])
+    with pytest.raises(SystemExit):
+        main(["--datasets", "e2e", "--data", str(small), "--rows", "31", "7", "5", "--ratio", ".5"])
+
+
+def test_squad_has_a_size_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(sampling.ROWS, "squad", (8, 4, 2))
+    for split in ("train", "valid", "test"):
+        write_json_lines(tmp_path / f"squad/{split}_formatted.jsonl", [
+            {"context": str(i), "completion": "x", "question": ("Who?", "When?")[i % 2]} for i in range(20)])
+        write_json_lines(tmp_path / f"squad/{split}.jsonl", ({"context": [i], "completion": []} for i in range(20)))
+    main(["--data", str(tmp_path)])
+    report = json.loads((tmp_path / "squad/sampled/strata.json").read_text())
+    assert [split["strata"] for split in report["splits"].values()] == [
+        {"when": [10, 4], "who": [10, 4]}, {"when": [10, 2], "who": [10, 2]}, {"when": [10, 1], "who": [10, 1]}]
+    main(["--data", str(tmp_path), "--ratio", "1"])
+    assert read(tmp_path / "squad/sampled/test.jsonl") == read(tmp_path / "squad/test.jsonl")
+
+
+def test_without_names_the_sets_that_are_there_are_taken(small, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert chosen_sets(None, str(small)) == ["e2e"] and chosen_sets(["dart"], str(small)) == ["dart"]
+    with pytest.raises(UserError, match="none of e2e, webnlg_challenge_2017, dart, squad; run"):
+        chosen_sets(None, str(tmp_path / "empty"))
 
 
 def test_mistakes_are_named(small, tmp_path):
@@ -190,7 +229,7 @@ def test_real_contexts_keep_all_references(real):
 
 
 def test_counts_of_the_real_categories(real, tmp_path, capsys):
-    counting.main(["--data", str(real), "--output", str(tmp_path)])
+    counting.main(["--data", str(real), "--output", str(tmp_path), "--counts", str(tmp_path)])
     report = json.loads((tmp_path / "dataset_counts.json").read_text())
     # The README beside the data counts E2E's types.
     assert report["e2e"]["categories"] == {

@@ -1,0 +1,99 @@
+"""Commands that run only where their result is not there already.
+
+A command leaves a stamp with its words and the hashes of what it read and wrote; while those still hold, it is skipped.
+So a run that was cut off goes on where it stopped, and a changed flag or file reruns what depends on it.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import sha256_of, write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Command:
+    """One step of a stage.
+
+    Attributes:
+        name: of its stamp.
+        words: program and arguments.
+        folder: working directory.
+        inputs, outputs: files that decide whether it must run.
+        log: file that gets what it prints, besides the terminal.
+    """
+
+    name: str
+    words: list
+    folder: Path
+    inputs: list
+    outputs: list
+    log: Path
+
+
+def interpreter(framework):
+    """Returns the Python of a framework's environment: PYTHON_PYTORCH or PYTHON_JITTOR, or the one setup made."""
+    chosen = os.environ.get(f"PYTHON_{framework.upper()}")
+    return chosen or ROOT / f".venv_{framework}" / "bin" / "python"
+
+
+def relative(word, folder):
+    """Returns a path inside the project as seen from ``folder``, where data/ and others are linked; else as text."""
+    if not isinstance(word, Path) or not word.is_relative_to(ROOT):
+        return str(word)
+    inside = word.relative_to(ROOT)
+    return str(inside) if (folder / inside.parts[0]).exists() else os.path.relpath(word, folder)
+
+
+def hashes(command):
+    """Returns ``{path as seen from the project: sha256}`` of what a command reads and writes."""
+    return {os.path.relpath(path, ROOT): sha256_of(path) for path in command.inputs + command.outputs}
+
+
+def is_done(command, stamp):
+    """Tells whether a stamp still describes the command and the files."""
+    try:
+        record = json.loads(stamp.read_text(encoding="utf-8"))
+        return record["words"] == command.words and record["files"] == hashes(command)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def run_command(command, stamps, force):
+    """Runs a command unless its stamp holds.
+
+    Raises:
+        UserError: it failed; the message names its log.
+    """
+    stamp = stamps / f"{command.name}.json"
+    if not force and is_done(command, stamp):
+        print(f"[{command.name}] done before: {', '.join(str(path) for path in command.outputs[:2])}", flush=True)
+        return
+    stamp.unlink(missing_ok=True)
+    print(f"[{command.name}] {shlex.join(command.words)}", flush=True)
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with open(command.log, "w", encoding="utf-8") as log:
+        log.write(f"$ cd {os.path.relpath(command.folder, ROOT)} && {shlex.join(command.words)}\n")
+        process = subprocess.Popen(command.words, cwd=command.folder, stdout=subprocess.PIPE, text=True,
+                                   encoding="utf-8", errors="replace", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            log.write(line)
+        status = process.wait()
+    if status != 0:
+        raise UserError(f"the stage {command.name} ended with exit status {status}; what it printed is in "
+                        f"{command.log}")
+    absent = [path for path in command.outputs if not os.path.exists(path)]
+    if absent:
+        raise UserError(f"the stage {command.name} did not write {absent[0]}; what it printed is in {command.log}")
+    write_json(stamp, {"words": command.words, "seconds": time.perf_counter() - started, "files": hashes(command)})

@@ -1,0 +1,88 @@
+"""Exact match and F1 of SQuAD v1.1.
+
+Rajpurkar et al. (2016), "SQuAD: 100,000+ questions for machine comprehension of text", section 6.1.
+Answers are compared without case, punctuation, the articles a, an and the, and superfluous white space, as the official
+evaluation program does. A question's score is the best over its gold answers; a question without a prediction has 0.
+"""
+
+import collections
+import re
+import string
+
+from common.converting import member, require
+from common.errors import UserError
+from common.files import read_json
+from common.metrics.bootstrap import mean_tally
+
+METRICS = ("exact_match", "f1")
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(answer):
+    """Returns an answer as it is compared; only ASCII punctuation is deleted, as in the official program."""
+    return " ".join(ARTICLES.sub(" ", answer.lower().translate(WITHOUT_PUNCTUATION)).split())
+
+
+def exact_match(prediction, gold):
+    """Returns 1.0 for equal answers, else 0.0."""
+    return float(normalise(prediction) == normalise(gold))
+
+
+def f1(prediction, gold):
+    """Returns the harmonic mean of precision and recall of the words, 0 to 1; 0 where no word is shared."""
+    found, wanted = normalise(prediction).split(), normalise(gold).split()
+    shared = sum((collections.Counter(found) & collections.Counter(wanted)).values())
+    return 2 * shared / (len(found) + len(wanted)) if shared else 0.0
+
+
+def tally_squad(answers, predictions):
+    """Scores predicted answers.
+
+    Args:
+        answers: for each question a list of at least one gold answer.
+        predictions: for each question a string, or None where there is none.
+
+    Returns:
+        dict of ``Tally`` in the order of ``METRICS``, from 0 to 100.
+    """
+    measures = {"exact_match": exact_match, "f1": f1}
+    return {name: mean_tally([0.0 if prediction is None else 100 * max(measure(prediction, text) for text in gold)
+                              for gold, prediction in zip(answers, predictions)])
+            for name, measure in measures.items()}
+
+
+def read_answers(path):
+    """Reads the gold answers of a file in the layout of the published ones.
+
+    Returns:
+        ``{question's id: [answer, ...]}``.
+
+    Raises:
+        UserError: the file has another layout, an id comes twice, or a question has no answer.
+    """
+    answers = {}
+    for number, article in enumerate(member(read_json(path), "data", list, path), 1):
+        for paragraph in member(article, "paragraphs", list, f"{path}: article {number}"):
+            for entry in member(paragraph, "qas", list, f"{path}: article {number}"):
+                identity = member(entry, "id", str, f"{path}: article {number}")
+                where = f"{path}: question {identity}"
+                if identity in answers:
+                    raise UserError(f"{where}: comes twice")
+                answers[identity] = [member(answer, "text", str, where)
+                                     for answer in member(entry, "answers", list, where)]
+                if not answers[identity]:
+                    raise UserError(f"{where}: no answers; SQuAD v1.1 has one for every question (v2.0 is not scored)")
+    if not answers:
+        raise UserError(f"{path}: no questions in it")
+    return answers
+
+
+def read_answer_predictions(path):
+    """Reads predictions, one JSON object ``{question's id: answer}``.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    predictions = require(read_json(path), dict, path, "the document")
+    return {identity: require(text, str, path, f"the answer to {identity}") for identity, text in predictions.items()}

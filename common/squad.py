@@ -1,0 +1,260 @@
+"""SQuAD v1.1 turned into lines of ``{"context", "completion"}``: passage and question before, the answer after.
+
+    python src/format_converting_squad.py data/squad/train-v1.1.json data/squad/train_formatted.jsonl --split train
+    python src/format_converting_squad.py data/squad/dev-v1.1.json data/squad/test_formatted.jsonl
+
+A context is three lines, ``Passage: ...``, ``Question: ...`` and ``Answer:``. The published dev set is the test set
+here, so the validation set is held out of train: whole articles, the twentieth part of them whose titles have the
+smallest SHA-256. A row also has the question's ``id``, ``title`` and ``question``, and all ``answers``.
+
+A passage that leaves no room in ``--seq_len`` tokens for the question and ``--eval_len`` tokens of answer is replaced
+by the longest run of its words that fits. Of such windows the one is taken that has most of the question's words, rare
+ones first. For training and validation it must also hold the answer; for the test set the answer plays no part in the
+choice.
+"""
+
+import argparse
+import bisect
+import collections
+import hashlib
+import re
+import sys
+
+from tqdm import tqdm
+
+from common.converting import at_least_one, member, require, shortened
+from common.errors import UserError
+from common.files import read_json, write_json_lines
+from common.tokenizer import load_tokenizer
+
+SEQ_LEN, EVAL_LEN = 512, 32
+SPLITS = ("train", "valid", "test")
+HELD_OUT = 20  # one article of so many is for validation
+WORD = re.compile(r"\S+")
+
+
+def context_of(passage, question):
+    """Returns the text that the model reads before an answer; white space becomes single spaces."""
+    return f"Passage: {' '.join(passage.split())}\nQuestion: {' '.join(question.split())}\nAnswer:"
+
+
+def plain_word(word):
+    """Returns a word's letters and digits in lower case."""
+    return "".join(filter(str.isalnum, word.lower()))
+
+
+class Windows:
+    """Shortens passages to what fits.
+
+    Args:
+        tokenizer: what ``load_tokenizer`` returns.
+        seq_len: most tokens of context, ``<|endoftext|>`` and answer.
+        eval_len: tokens that the answer gets at least.
+    """
+
+    def __init__(self, tokenizer, seq_len=SEQ_LEN, eval_len=EVAL_LEN):
+        self.tokenizer, self.seq_len, self.eval_len = tokenizer, seq_len, eval_len
+        self.lengths = {}
+
+    def count_tokens(self, words):
+        """Returns the number of tokens of each word inside a text: GPT-2's BPE never joins letters across a space."""
+        unknown = [word for word in dict.fromkeys(words) if word not in self.lengths]
+        for word, encoding in zip(unknown, self.tokenizer.encode_batch_fast([" " + word for word in unknown])):
+            self.lengths[word] = len(encoding.ids)
+        return [self.lengths[word] for word in words]
+
+    def room(self, question, answer, where):
+        """Returns how many tokens the passage may have beside the question and the answer (``""`` where not known).
+
+        Context and answer end in one ``<|endoftext|>`` each.
+
+        Raises:
+            UserError: there is none.
+        """
+        probe = "a"  # an empty passage would be encoded with a space of its own
+        fixed = len(self.tokenizer.encode(context_of(probe, question)).ids) - sum(self.count_tokens([probe])) + 1
+        completion = len(self.tokenizer.encode(" " + answer).ids) + 1 if answer else 0
+        room = self.seq_len - fixed - max(self.eval_len, completion)
+        if room < 1:
+            raise UserError(f"{where}: question and answer leave no room for a passage: {fixed} tokens and "
+                            f"{max(self.eval_len, completion)} of {self.seq_len}; take a larger --seq_len")
+        return room
+
+    def shorten(self, passage, question, answer=None, where="the passage"):
+        """Chooses the words to keep.
+
+        Args:
+            passage, question: strings.
+            answer: ``(text, first character in the passage)`` of what must be kept, or None.
+            where: for messages.
+
+        Returns:
+            The passage or, where it does not fit, a part of it.
+
+        Raises:
+            UserError: question and answer leave no room.
+        """
+        spans = [match.span() for match in WORD.finditer(passage)]
+        words = [passage[start:end] for start, end in spans]
+        lengths = self.count_tokens(words)
+        room = self.room(question, " ".join(answer[0].split()) if answer else "", where)
+        if sum(lengths) <= room:
+            return passage
+        kept = None
+        if answer:
+            first, last = answer[1], answer[1] + len(answer[0])
+            inside = [index for index, (start, end) in enumerate(spans) if start < last and end > first]
+            kept = (inside[0], inside[-1] + 1)
+        start, end = best_window(words, lengths, question, room, kept)
+        if start == end:
+            raise UserError(f"{where}: the answer does not fit into the {room} tokens that --seq_len {self.seq_len} "
+                            "leaves for the passage; take a larger --seq_len")
+        return " ".join(words[start:end])
+
+
+def best_window(words, lengths, question, room, kept=None):
+    """Returns the range of words, ``(start, end)``, that shares most words with the question.
+
+    A word counts as the inverse of how often the passage has it. Of equally good ranges the one is taken in whose
+    middle the shared words lie best, then the first.
+
+    Args:
+        words: of the passage.
+        lengths: tokens of each.
+        question: string.
+        room: most tokens of the range; ranges are as long as they can be.
+        kept: range that must be inside, or None.
+
+    Returns:
+        ``(0, 0)`` where no range has room for ``kept``.
+    """
+    wanted = set(filter(None, map(plain_word, question.split())))
+    places = collections.defaultdict(list)
+    for index, word in enumerate(map(plain_word, words)):
+        if word in wanted:
+            places[word].append(index)
+    best, chosen = None, (0, 0)
+    end = total = 0
+    for start in range(len(words)):
+        while end < len(words) and total + lengths[end] <= room:
+            total += lengths[end]
+            end += 1
+        if end > start:
+            if kept is None or start <= kept[0] and kept[1] <= end:
+                quality = window_quality(places, start, end)
+                if best is None or quality > best:
+                    best, chosen = quality, (start, end)
+            total -= lengths[start]
+        else:
+            end = start + 1  # a word longer than the room is in no range
+        if end == len(words) and chosen != (0, 0):
+            break
+    return chosen
+
+
+def window_quality(places, start, end):
+    """Returns ``(weight of the words that the range has, minus their distance from its middle)``."""
+    weight = centre = 0.0
+    for indices in places.values():
+        first, last = bisect.bisect_left(indices, start), bisect.bisect_left(indices, end)
+        if first < last:
+            weight += 1 / len(indices)
+            centre += sum(indices[first:last]) / (last - first) / len(indices)
+    return weight, -abs(centre / weight - (start + end - 1) / 2) if weight else 0.0
+
+
+def read_questions(path):
+    """Yields ``(where, title, passage, question's id, question, [(answer, first character), ...])``.
+
+    Raises:
+        UserError: the file has another shape, an answer is not where it is said to be, or a question has none.
+    """
+    for number, article in enumerate(member(read_json(path), "data", list, path), 1):
+        title = member(article, "title", str, f"{path}: article {number}")
+        for i, paragraph in enumerate(member(article, "paragraphs", list, f"{path}: article {number}"), 1):
+            at = f"{path}: article {number}, paragraph {i}"
+            passage = member(paragraph, "context", str, at)
+            for j, entry in enumerate(member(paragraph, "qas", list, at), 1):
+                where = f"{at}, question {j}"
+                identity, question = member(entry, "id", str, where), member(entry, "question", str, where)
+                answers = [(member(answer, "text", str, where), member(answer, "answer_start", int, where))
+                           for answer in member(entry, "answers", list, where)]
+                if not answers:
+                    raise UserError(f"{where}: no answers; SQuAD v1.1 has one for every question (v2.0 is not read)")
+                for text, start in answers:
+                    if not text.strip() or passage[start:start + len(text)] != text:
+                        raise UserError(f"{where}: found {shortened(passage[start:start + len(text)])} at character "
+                                        f"{start} of the passage, expected the answer {shortened(text)}")
+                yield where, title, passage, identity, question, answers
+
+
+def held_out(titles):
+    """Returns the set of titles that are kept for validation."""
+    titles = sorted(set(titles), key=lambda title: hashlib.sha256(title.encode()).digest())
+    return set(titles[:-(-len(titles) // HELD_OUT)])
+
+
+def convert_squad(path, split, tokenizer, seq_len=SEQ_LEN, eval_len=EVAL_LEN):
+    """Yields one record for each question of a split; says at the end how many passages were shortened.
+
+    Args:
+        path: the published train file for ``train`` and ``valid``, dev for ``test``.
+        split: ``train``, ``valid`` or ``test``; it decides the articles and how windows are chosen.
+        tokenizer: what ``load_tokenizer`` returns.
+        seq_len, eval_len: see the module.
+
+    Raises:
+        UserError: as ``read_questions`` and ``Windows``.
+    """
+    questions = list(read_questions(path))
+    if split != "test":
+        apart = held_out(title for _, title, *_ in questions)
+        questions = [row for row in questions if (row[1] in apart) == (split == "valid")]
+    windows = Windows(tokenizer, seq_len, eval_len)
+    shortened_rows = without_answer = 0
+    for where, title, passage, identity, question, answers in questions:
+        kept = windows.shorten(passage, question, None if split == "test" else answers[0], where)
+        if kept != passage:
+            shortened_rows += 1
+            without_answer += not any(" ".join(text.split()) in kept for text, _ in answers)
+        yield {"context": context_of(kept, question), "completion": " ".join(answers[0][0].split()), "id": identity,
+               "title": title, "question": question, "answers": [text for text, _ in answers]}
+    tqdm.write(f"{path}, {split}: {shortened_rows} of {len(questions)} passages shortened to fit {seq_len} tokens with "
+               f"{eval_len} for the answer; in {without_answer} of them no answer is left", file=sys.stderr)
+
+
+def references_document(records):
+    """Returns formatted rows in the layout of the published files, with what scoring needs: ids and answers.
+
+    Args:
+        records: iterable of ``(where, formatted row)``.
+
+    Raises:
+        UserError: a row lacks its id or answers, or an id comes twice.
+    """
+    entries = {}
+    for where, record in records:
+        identity, answers = member(record, "id", str, where), member(record, "answers", list, where)
+        if identity in entries:
+            raise UserError(f"{where}: the id {identity!r} a second time")
+        entries[identity] = {"id": identity, "question": record.get("question", ""), "answers": [
+            {"text": require(text, str, where, "an answer")} for text in answers]}
+    return {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": "", "qas": list(entries.values())}]}]}
+
+
+def main(argv):
+    """Converts one split."""
+    parser = argparse.ArgumentParser(prog="format_converting_squad.py", description=__doc__.split("\n")[0])
+    parser.add_argument("input", help="the published file; `.gz` is read as it is")
+    parser.add_argument("output", help="the JSON-lines file to write")
+    parser.add_argument("--split", default="test", choices=SPLITS,
+                        help="train, valid: of the published train file; test: all of dev (default: test)")
+    parser.add_argument("--vocab", default="vocab", help="folder with encoder.json and vocab.bpe (default: vocab)")
+    parser.add_argument("--seq_len", type=int, default=SEQ_LEN, help=f"longest row in tokens (default: {SEQ_LEN})")
+    parser.add_argument("--eval_len", type=int, default=EVAL_LEN,
+                        help=f"tokens that are left for an answer (default: {EVAL_LEN})")
+    args = parser.parse_args(argv)
+    records = tqdm(convert_squad(args.input, args.split, load_tokenizer(args.vocab), args.seq_len, args.eval_len),
+                   "squad", unit=" rows", mininterval=0.5)
+    rows = write_json_lines(args.output, at_least_one(records, args.input))
+    print(f"{args.output}: {rows} rows")
