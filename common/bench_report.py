@@ -11,8 +11,8 @@ NAMES = {"pytorch": "PyTorch", "jittor": "Jittor", "peft": "PEFT"}
 PRECISION_ORDER = ("fp32", "tf32", "bf16", "fp16")
 LONGEST, FULL = "padded to the longest row", "padded to 512"
 PEFT_NOTE = ("PEFT is Hugging Face's, as a user would write it: LoRA of the same rank on `c_attn`, "
-             "`torch.optim.AdamW`, GPT-2's published dropout, `generate` on merged weights; its beam search ran on some of the contexts and "
-             "is extrapolated to all of them.")
+             "`torch.optim.AdamW`, GPT-2's published dropout, `generate` on merged weights; its beam search ran on "
+             "some of the contexts and is extrapolated to all of them.")
 MEMORY_NOTE = ("Memory is the peak of the whole process, in 10^9 bytes ({how}); \"until warm\" holds "
                "imports, model, first step and compilation or capture of everything that the steps need; kernels that "
                "an earlier run compiled are not compiled again.")
