@@ -1,4 +1,4 @@
-"""What benchmarks measured, as one line a case while they run and as a Markdown table of all the JSON files in a folder."""
+"""What benchmarks measured: one line a case while they run, and Markdown tables of all the JSON files in a folder."""
 
 import glob
 import os
@@ -10,9 +10,9 @@ from common.files import atomic_write, read_json
 NAMES = {"pytorch": "PyTorch", "jittor": "Jittor", "peft": "PEFT"}
 PRECISION_ORDER = ("fp32", "tf32", "bf16", "fp16")
 LONGEST, FULL = "padded to the longest row", "padded to 512"
-PEFT_NOTE = ("PEFT is Hugging Face's, as a user would write it: LoRA of the same rank on `c_attn`, `torch.optim.AdamW`, "
-             "GPT-2's published dropout, `generate` on merged weights; its beam search ran on some of the contexts and "
-             "is extrapolated to all of them.")
+PEFT_NOTE = ("PEFT is Hugging Face's, as a user would write it: LoRA of the same rank on `c_attn`, "
+             "`torch.optim.AdamW`, GPT-2's published dropout, `generate` on merged weights; its beam search ran on "
+             "some of the contexts and is extrapolated to all of them.")
 MEMORY_NOTE = ("Memory is the peak of the whole process, in 10^9 bytes ({how}); \"until warm\" holds "
                "imports, model, first step and compilation or capture of everything that the steps need; kernels that "
                "an earlier run compiled are not compiled again.")
@@ -35,8 +35,8 @@ def middle_round(records):
     chosen = good[(len(good) - 1) // 2] if good else records[-1]
     if len(records) == 1:
         return chosen
-    rounds = [{"round": record["round"], "error": record["error"]} if "error" in record else
-              {"round": record["round"], "ms_per_step": record["ms_per_step"]["median"]} for record in records]
+    rounds = [{"round": record["round"], "error": record["error"]} if "error" in record else numbers_of_round(record)
+              for record in records]
     return {**chosen, "rounds": rounds}
 
 
@@ -152,7 +152,8 @@ def training_table(cases):
 
 def validation_table(cases):
     """Returns the table of validation passes."""
-    heads = [f"validation, batch of {cases[0]['batch_size']}", "precision", "rows", "seconds", "peak memory", "GPU busy"]
+    heads = [f"validation, batch of {cases[0]['batch_size']}", "precision", "rows", "seconds", "peak memory",
+             "GPU busy"]
     return table_of(heads, [[label(case), case["precision"], str(case["rows"]), f"{case['seconds']:.2f}", memory(case),
                              busy(case)] for case in cases])
 
@@ -183,23 +184,30 @@ def ratio_sentences(cases):
                      None)
         if torch is None:
             continue
-        ratios = round_ratios(torch, jittor)
-        spread = f" ({', '.join(f'{ratio:.2f}' for ratio in ratios)} in {len(ratios)} rounds, taking turns)" if len(
-            ratios) > 1 else ""
+        ratios, more = round_ratios(torch, jittor), []
+        if len(ratios) > 1:
+            more.append(f"{', '.join(f'{ratio:.2f}' for ratio in ratios)} in {len(ratios)} rounds, taking turns")
+        if jittor["on"] == "cpu":
+            processor = round_ratios(torch, jittor, "processor_ms_per_step")
+            more.append(f"{statistics.median(processor):.2f} of its processor time, which other programs disturb less")
         sentences.append(f"A Jittor step takes {statistics.median(ratios):.2f} of PyTorch's time in "
-                         f"{jittor['precision']}{spread}.")
+                         f"{jittor['precision']}" + (f" ({'; '.join(more)})" if more else "") + ".")
     return sentences
 
 
-def round_ratios(torch, jittor):
-    """Returns Jittor's median step over PyTorch's, round by round; of cases without rounds one ratio."""
-    def medians(case):
-        rounds = case.get("rounds", [{"round": 1, "ms_per_step": case["ms_per_step"]["median"]}])
-        return {found["round"]: found["ms_per_step"] for found in rounds if "ms_per_step" in found}
-    first, second = medians(torch), medians(jittor)
+def numbers_of_round(case):
+    """Returns what a round of training keeps of a case."""
+    return {"round": case["round"], "ms_per_step": case["ms_per_step"]["median"],
+            "processor_ms_per_step": case["processor_ms_per_step"]}
+
+
+def round_ratios(torch, jittor, name="ms_per_step"):
+    """Returns Jittor's step over PyTorch's, round by round; of cases that share no round one ratio."""
+    first, second = ({found["round"]: found[name] for found in case.get("rounds", []) if name in found}
+                     for case in (torch, jittor))
     shared = sorted(set(first) & set(second))
     return [second[number] / first[number] for number in shared] or [
-        jittor["ms_per_step"]["median"] / torch["ms_per_step"]["median"]]
+        numbers_of_round(jittor)[name] / numbers_of_round(torch)[name]]
 
 
 def markdown(cases):

@@ -105,8 +105,9 @@ def measure_training(step, synchronise, batches, warm_up_steps=None):
         warm_up_steps: how many steps warm up what compiles nothing; by default as many as there are batches.
 
     Returns:
-        ``{ms_per_step: summarise() of the blocks, ms_per_step_whole_run, first_step_seconds, warm_up_seconds,
-        compile_seconds, steps, losses: [first, last], window: [start, end] of the timed part in seconds of time.time}``.
+        ``{ms_per_step: summarise() of the blocks, ms_per_step_whole_run, processor_ms_per_step (all cores together, in
+        the whole run), first_step_seconds, warm_up_seconds, compile_seconds, steps, losses: [first, last], window:
+        [start, end] of the timed part in seconds of time.time}``.
     """
     started = time.perf_counter()
     first_loss = finite(step(batches[0]))
@@ -126,16 +127,17 @@ def measure_training(step, synchronise, batches, warm_up_steps=None):
             step(rows)
         synchronise()
         block_ms.append(1000 * (time.perf_counter() - begun) / len(block))
-    begun, pending = time.perf_counter(), []
+    begun, processor_begun, pending = time.perf_counter(), time.process_time(), []
     for count, rows in enumerate(batches, 1):
         pending.append(step(rows))
         if count % FETCH_INTERVAL == 0 or count == len(batches):
             losses = [finite(loss) for loss in pending]
             pending = []
     synchronise()
-    whole_run = time.perf_counter() - begun
+    whole_run, processor = time.perf_counter() - begun, time.process_time() - processor_begun
     window.append(time.time())
     return {"ms_per_step": summarise(block_ms), "ms_per_step_whole_run": 1000 * whole_run / len(batches),
+            "processor_ms_per_step": 1000 * processor / len(batches),
             "first_step_seconds": first_step, "warm_up_seconds": warm_up,
             "compile_seconds": max(0.0, warm_up - whole_run * len(warming) / len(batches)), "steps": len(batches),
             "losses": [first_loss, losses[-1]], "window": window}

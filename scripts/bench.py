@@ -37,7 +37,7 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SYSTEMS = {"pytorch": ("pytorch",), "jittor": ("jittor",), "both": ("pytorch", "jittor"), "peft": ("peft",),
            "all": ("pytorch", "jittor", "peft")}
 LONG_STEPS = 5
-# So that what a wrapper around Python has started ends with it; in the same session, so that all ends with the terminal's.
+# What a wrapper around Python has started ends with it; it stays in the session, so that all ends with the terminal.
 GROUP_OF_ITS_OWN = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
 MESSAGE_LINES = 20
 
@@ -56,18 +56,18 @@ def parse(argv):
                         help="by default gpt2.md on a GPU, gpt2.nano on a CPU")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--precision", default=None,
-                        help=f"comma-separated, of {','.join(PRECISIONS)}; by default fp32,tf32 on a GPU, fp32 on a CPU")
+                        help=f"comma-separated, of {','.join(PRECISIONS)}; by default fp32,tf32 on a GPU, else fp32")
     parser.add_argument("--steps", type=int, default=None, help="training steps; by default 200 on a GPU, 30 on a CPU")
-    parser.add_argument("--rounds", type=int, default=None, help="how often training is measured, the frameworks taking "
-                        "turns; by default 1 on a GPU, 5 on a CPU")
+    parser.add_argument("--rounds", type=int, default=None, help="how often training is measured, the frameworks "
+                        "taking turns; by default 1 on a GPU, 5 on a CPU")
     parser.add_argument("--rows_512", action="store_true", help=f"also train {LONG_STEPS} steps with every row 512 "
                         "tokens long, for the memory; part of all")
     parser.add_argument("--contexts", type=int, default=None, help="beam search over so many contexts; by default all")
     parser.add_argument("--valid_rows", type=int, default=None, help="validation over so many rows; by default all")
     parser.add_argument("--peft_contexts", type=int, default=32, help="contexts that PEFT's generate decodes")
     parser.add_argument("--source", default=None, help="folder with the raw data sets, from which to make E2E")
-    parser.add_argument("--profile", action="store_true", help="also write OUTPUT/NAME_CASE_profile.txt: where the time "
-                        "of a few steps more goes")
+    parser.add_argument("--profile", action="store_true", help="also write OUTPUT/NAME_CASE_profile.txt: where the "
+                        "time of a few steps more goes")
     parser.add_argument("--minutes", type=float, default=10, help="longest time for one case")
     parser.add_argument("--output", default="log/bench", help="folder for the results")
     parser.add_argument("--name", default=None, help="of the JSON file; by default the model's, with _cpu on a CPU")
@@ -76,8 +76,8 @@ def parse(argv):
     beam, rest_of_beam = flags_of_beam(rest)
     unknown = [word for word in rest_of_train if word.startswith("--") and word in rest_of_beam]
     if unknown or (rest and not rest[0].startswith("--")):
-        parser.error(f"no such flag: {(unknown or rest)[0]}; src/gpt2_ft.py --help and src/gpt2_beam.py --help list the "
-                     "flags that are handed on")
+        parser.error(f"no such flag: {(unknown or rest)[0]}; src/gpt2_ft.py --help and src/gpt2_beam.py --help list "
+                     "the flags that are handed on")
     return options, train, beam
 
 
@@ -93,7 +93,7 @@ def check(options, train, beam):
                         "--device cpu")
     clash = set(PRECISIONS) & (set(train) | set(beam))
     if clash:
-        raise UserError(f"--{sorted(clash)[0]}: say --precision {sorted(clash)[0]}, which is also written into the table")
+        raise UserError(f"--{sorted(clash)[0]}: say --precision {sorted(clash)[0]}, which the table shows too")
     for name, on_gpu, on_cpu in (("framework", "all", "both"), ("model_card", "gpt2.md", "gpt2.nano"),
                                  ("precision", "fp32,tf32", "fp32"), ("steps", 200, 30), ("rounds", 1, 5)):
         if getattr(options, name) is None:
@@ -117,8 +117,8 @@ def check(options, train, beam):
 
 
 def find_data(options, train, beam):
-    """Returns ``({split: path}, description)``: the user's own encoded rows where the flags name them, else E2E where it
-    is or can be made of ``--source``, else the demo data.
+    """Returns ``({split: path}, description)``: the user's own encoded rows where the flags name them, else E2E where
+    it is or can be made of ``--source``, else the demo data.
 
     Raises:
         UserError: a program's data is not among the user's own, or a data set cannot be made.
@@ -132,7 +132,8 @@ def find_data(options, train, beam):
         return ({split: os.path.abspath(path or os.devnull) for split, path in own.items()},
                 "rows of " + ", ".join(os.path.basename(path) for path in own.values() if path))
     folder = ROOT / "data" / "e2e"
-    paths = {"train": folder / "sampled" / "train.jsonl", "valid": folder / "valid.jsonl", "test": folder / "test.jsonl"}
+    paths = {"train": folder / "sampled" / "train.jsonl", "valid": folder / "valid.jsonl",
+             "test": folder / "test.jsonl"}
     python = interpreter("jittor" if options.systems == ("jittor",) else "pytorch")
 
     def make(*words):
@@ -194,7 +195,8 @@ def command_of(case, options, train, beam, data, output):
     if options.valid_rows and case["program"] == "eval":
         words += ["--valid_rows", options.valid_rows]
     if is_peft:
-        words += ["--precision", case["precision"], "--pad_to", "512" if case["variant"] == "padded to 512" else "longest"]
+        words += ["--precision", case["precision"],
+                  "--pad_to", "512" if case["variant"] == "padded to 512" else "longest"]
     else:
         flags |= {case["precision"]: True} if case["precision"] != "fp32" else {}
         words += ["--framework", case["system"]] + ["--rows_512"] * is_long

@@ -97,8 +97,8 @@ def kernel_table(report):
     total = sum(row[0] for row in rows) or 1.0
     lines = [f"{total / 1e6:.2f} ms in all kernels", "", "      ms  share   count   us each  kernel"]
     for nanoseconds, count, name in [row for row in rows if row[0] > 0][:40]:
-        lines.append(f"{nanoseconds / 1e6:8.2f} {nanoseconds / total:6.1%} {count:7d} {nanoseconds / count / 1e3:9.1f}  "
-                     + readable_kernel(name))
+        lines.append(f"{nanoseconds / 1e6:8.2f} {nanoseconds / total:6.1%} {count:7d} "
+                     f"{nanoseconds / count / 1e3:9.1f}  " + readable_kernel(name))
     return "\n".join(lines) + "\n"
 
 

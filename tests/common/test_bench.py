@@ -27,9 +27,9 @@ from common.model_cards import MODEL_CARDS, backbone_shapes  # noqa: E402
 ROWS = [Row([index + 1] * (3 + index % 4), [9] * (2 + index % 3)) for index in range(10)]
 
 
-def arguments(**changes):
-    return SimpleNamespace(**{**dict(train_batch_size=4, random_seed=1, no_shuffle=False, seq_len=16, obj="clm", grad_acc=2,
-                                     scheduler="linear", lr=1.0, warmup_step=2, i_steps=[0], i_lrs=[0.0]), **changes})
+def arguments():
+    return SimpleNamespace(train_batch_size=4, random_seed=1, no_shuffle=False, seq_len=16, obj="clm", grad_acc=2,
+                           scheduler="linear", lr=1.0, warmup_step=2, i_steps=[0], i_lrs=[0.0])
 
 
 def test_statistics_are_those_of_numbers_known_by_heart():
@@ -207,7 +207,10 @@ def test_rounds_give_a_middle_one_and_ratios_round_by_round():
     torch, jittor = rounds("pytorch", [10.0, 30.0, 20.0]), rounds("jittor", [5.0, 15.0, 12.0])
     assert torch["ms_per_step"]["median"] == 20.0 and torch["round"] == 3
     assert round_ratios(torch, jittor) == [0.5, 0.5, 0.6]
-    assert "takes 0.50 of PyTorch's time in fp32 (0.50, 0.50, 0.60 in 3 rounds, taking turns)" in markdown([torch, jittor])
+    sentence = "takes 0.50 of PyTorch's time in fp32 (0.50, 0.50, 0.60 in 3 rounds, taking turns)"
+    assert sentence in markdown([torch, jittor])
+    on_cpu = [{**case, "on": "cpu"} for case in (torch, jittor)]
+    assert "taking turns; 0.50 of its processor time" in markdown(on_cpu)
     broken = {**made_up("train", "jittor", "fp32", 1.0), "error": "out of memory", "round": 2}
     mixed = middle_round([made_up("train", "jittor", "fp32", 7.0), broken])
     assert mixed["ms_per_step"]["median"] == 7.0 and mixed["rounds"][1] == {"round": 2, "error": "out of memory"}
@@ -296,5 +299,5 @@ def test_the_driver_records_what_worked_and_what_failed(few_rows, tmp_path, monk
 
 def test_help_needs_no_environment(project_root):
     ended = subprocess.run(["bash", "scripts/bench.sh", "--help"], cwd=project_root, capture_output=True, text=True,
-                           env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHON_PYTORCH": sys.executable})
+                           env={"PATH": "/usr/bin:/bin", "PYTHON_PYTORCH": sys.executable})
     assert ended.returncode == 0 and "--rows_512" in ended.stdout
