@@ -184,15 +184,8 @@ def evaluate(tree, options, words):
 def build_decoder(tree, arguments, backbone):
     """Returns the Decoder of gpt2_beam.py."""
     program = tree.gpt2_beam
-    if hasattr(program, "build_decoder"):
-        tree.device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-        return program.build_decoder(arguments.card, backbone)
-    tree.device.set_up(arguments.device, arguments.random_seed)
-    model = program.GPT2LMModel(arguments.card)
-    model.load_arrays(backbone)
-    model = tree.device.to_device(model)
-    return Decoder(prompt=lambda *inputs: program.read_prompt(model, *inputs),
-                   advance=lambda *inputs: program.advance(model, *inputs), top_tokens=program.top_tokens)
+    tree.device.set_up(arguments.device, arguments.random_seed, arguments.precision)
+    return program.build_decoder(arguments.card, backbone)
 
 
 def beam(tree, options, words):
