@@ -83,6 +83,7 @@ class Task:
         descriptions: ``{preset: what its data is}``, for tables.
         training, beam: flags that differ from the paper's common ones.
         preset_training, preset_beam: ``{preset: flags that differ under it}``.
+        nano_training: flags that differ for gpt2-nano, on top of NANO_TRAINING.
         beam_flags_of_data: flags of gpt2_beam.py that create_datasets.sh takes too, since the rows depend on them.
     """
 
@@ -96,6 +97,7 @@ class Task:
     beam: dict = field(default_factory=dict)
     preset_training: dict = field(default_factory=dict)
     preset_beam: dict = field(default_factory=dict)
+    nano_training: dict = field(default_factory=dict)
     beam_flags_of_data: tuple = ()
 
 
@@ -114,7 +116,7 @@ TASKS = {
                   {"demo": "made-up passages from a seeded grammar",
                    "sampled": "10000 + 1000 + 1000 questions, stratified", "paper": "full data set"}, SQUAD_LORA,
                   {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
-                  beam_flags_of_data=("seq_len", "eval_len")),
+                  nano_training={"lr": 0.001}, beam_flags_of_data=("seq_len", "eval_len")),
 }
 
 
@@ -140,7 +142,7 @@ PRESETS = {
 
 def training_flags(task, preset, model_card):
     """Returns the flags of gpt2_ft.py as ``{name: value}``, data and folders apart; ``preset`` is a name."""
-    nano = NANO_TRAINING if model_card == "gpt2.nano" else {}
+    nano = {**NANO_TRAINING, **task.nano_training} if model_card == "gpt2.nano" else {}
     return {**PAPER_TRAINING, **task.training, **nano, **PRESETS[preset].training,
             **task.preset_training.get(preset, {})}
 

@@ -71,6 +71,8 @@ def test_hyper_parameters_of_the_tasks():
     names = ("weight_decay", "lora_dropout", "label_smooth")
     assert {task: tuple(flags[task][name] for name in names) for task in TASKS} == {
         "e2e": (.01, .1, .1), "webnlg": (.01, .1, .1), "dart": (0, 0, 0), "squad": (.01, .1, .1)}
+    rates = {task: run_of(task).training["lr"] for task in TASKS}
+    assert rates == {"e2e": .003, "webnlg": .003, "dart": .003, "squad": .001}  # gpt2-nano's
     beams = {task: run_of(task, "--preset", "paper").beam["length_penalty"] for task in ("e2e", "webnlg", "dart")}
     assert beams == {"e2e": .9, "webnlg": .8, "dart": .8}
 
