@@ -192,7 +192,7 @@ class Gelu(jt.Function):
 ATTENTION = """
 const int64_t heads = (int64_t)data["heads"], batch = in{0}_shape0, length = in{0}_shape1;
 const int64_t head_width = in{0}_shape2 / 3 / heads;
-attention_{1}, batch, length, heads, head_width, (int)data["precision"]);
+attention_{1}, batch, length, heads, head_width);
 """
 
 

@@ -209,7 +209,7 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
 // Causal attention. qkv (batch, length, 3, heads, head_width); weights (batch, heads, length, length), y like one of
 // the three. `pointers` is for the GPU alone.
 static inline void attention_forward(const float* qkv, float* y, float* weights, int64_t* pointers, int64_t batch,
-                              int64_t length, int64_t heads, int64_t head_width, int precision) {
+                              int64_t length, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width;
     const float factor = 1.f / std::sqrt((float)head_width);
     #pragma omp parallel for
@@ -232,8 +232,7 @@ static inline void attention_forward(const float* qkv, float* y, float* weights,
 }
 
 static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv, float* dweights,
-                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width,
-                               int precision) {
+                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width;
     const float factor = 1.f / std::sqrt((float)head_width);
     #pragma omp parallel for

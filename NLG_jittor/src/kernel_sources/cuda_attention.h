@@ -1,4 +1,4 @@
-// Causal attention in training; see cuda_products.h.
+// Causal attention in training; see cuda_products.h. Its products are small: in tf32 they were measured to be slower.
 #pragma once
 // Where the operands of a batch of products lie: array k starts at bases[k] and has, for batch item i and head h, an
 // offset of i * outer[k] + h * inner[k] elements.
@@ -33,7 +33,7 @@ static __global__ void causal_softmax_kernel(float* scores, int64_t rows, int le
 // Causal attention. qkv (batch, length, 3, heads, head_width); weights (batch, heads, length, length), y like one of
 // the three; `pointers` has room for 8 arrays of batch * heads.
 static inline void attention_forward(const float* qkv, float* y, float* weights, int64_t* pointers, int64_t batch,
-                              int64_t length, int64_t heads, int64_t head_width, int precision) {
+                              int64_t length, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width, count = batch * heads, square = length * length;
     const int64_t fused = length * 3 * width;
     const Operands operands = {{qkv, qkv + width, qkv + 2 * width, weights, y},
@@ -42,10 +42,9 @@ static inline void attention_forward(const float* qkv, float* y, float* weights,
     pointers_kernel<<<blocks_of(count, 128), 128>>>(operands, pointers, batch, heads);
     int64_t *query = pointers, *key = query + count, *value = key + count, *p = value + count, *output = p + count;
     products(false, true, length, length, head_width, 1.f / sqrtf(head_width), query, 3 * width, key, 3 * width, p,
-             length, count, precision);
+             length, count);
     causal_softmax_kernel<<<blocks_of(count * length * 32, 128), 128>>>(weights, count * length, length);
-    products(false, false, length, head_width, length, 1.f, p, length, value, 3 * width, output, width, count,
-             precision);
+    products(false, false, length, head_width, length, 1.f, p, length, value, 3 * width, output, width, count);
 }
 
 static __global__ void softmax_backward_kernel(const float* p, float* dp, int64_t rows, int length) {
@@ -62,8 +61,7 @@ static __global__ void softmax_backward_kernel(const float* p, float* dp, int64_
 }
 
 static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv, float* dweights,
-                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width,
-                               int precision) {
+                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width, count = batch * heads, square = length * length;
     const int64_t fused = length * 3 * width;
     const Operands operands = {{qkv, qkv + width, qkv + 2 * width, weights, dy, dqkv, dqkv + width, dqkv + 2 * width},
@@ -77,11 +75,9 @@ static inline void attention_backward(const float* dy, const float* qkv, const f
     for (int k = 0; k < 9; k++) of[k] = pointers + k * count;
     int64_t *query = of[0], *key = of[1], *value = of[2], *p = of[3], *grad = of[4], *dp = of[8];
     const float factor = 1.f / sqrtf(head_width);
-    products(true, false, length, head_width, length, 1.f, p, length, grad, width, of[7], 3 * width, count, precision);
-    products(false, true, length, length, head_width, 1.f, grad, width, value, 3 * width, dp, length, count, precision);
+    products(true, false, length, head_width, length, 1.f, p, length, grad, width, of[7], 3 * width, count);
+    products(false, true, length, length, head_width, 1.f, grad, width, value, 3 * width, dp, length, count);
     softmax_backward_kernel<<<blocks_of(count * length * 32, 128), 128>>>(weights, dweights, count * length, length);
-    products(false, false, length, head_width, length, factor, dp, length, key, 3 * width, of[5], 3 * width, count,
-             precision);
-    products(true, false, length, head_width, length, factor, dp, length, query, 3 * width, of[6], 3 * width, count,
-             precision);
+    products(false, false, length, head_width, length, factor, dp, length, key, 3 * width, of[5], 3 * width, count);
+    products(true, false, length, head_width, length, factor, dp, length, query, 3 * width, of[6], 3 * width, count);
 }

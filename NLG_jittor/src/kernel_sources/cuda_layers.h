@@ -1,55 +1,54 @@
 // Layer norm, GELU, embedding, loss and optimiser; see cuda_products.h.
 #pragma once
-// One warp a row from here on, unless a kernel says otherwise.
+// One block a row.
 static __global__ void layer_norm_forward_kernel(const float* x, const float* weight, const float* bias, float* y,
-                                                 float* means, float* scales, int rows, int width) {
-    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
-    if (row >= rows) return;
-    x += (int64_t)row * width;
-    float sum = 0, squares = 0;
-    for (int i = lane; i < width; i += 32) sum += x[i];
-    const float mean = warp_sum(sum) / width;
-    for (int i = lane; i < width; i += 32) squares += (x[i] - mean) * (x[i] - mean);
-    const float scale = 1.f / sqrtf(warp_sum(squares) / width + 1e-5f);
-    for (int i = lane; i < width; i += 32) y[(int64_t)row * width + i] = (x[i] - mean) * scale * weight[i] + bias[i];
-    if (lane == 0) { means[row] = mean; scales[row] = scale; }
+                                                 float* means, float* scales, int width) {
+    x += blockIdx.x * (int64_t)width;
+    y += blockIdx.x * (int64_t)width;
+    float sum[1] = {}, squares[1] = {};
+    for (int i = threadIdx.x; i < width; i += ROW_THREADS) sum[0] += x[i];
+    block_sums(sum);
+    const float mean = sum[0] / width;
+    for (int i = threadIdx.x; i < width; i += ROW_THREADS) squares[0] += (x[i] - mean) * (x[i] - mean);
+    block_sums(squares);
+    const float scale = 1.f / sqrtf(squares[0] / width + 1e-5f);
+    for (int i = threadIdx.x; i < width; i += ROW_THREADS) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+    if (threadIdx.x == 0) { means[blockIdx.x] = mean; scales[blockIdx.x] = scale; }
 }
 
 static inline void layer_norm_forward(const float* x, const float* weight, const float* bias, float* y, float* means,
-                               float* scales, int64_t rows, int64_t width) {
-    layer_norm_forward_kernel<<<blocks_of(rows * 32, 128), 128>>>(x, weight, bias, y, means, scales, rows, width);
+                                      float* scales, int64_t rows, int64_t width) {
+    layer_norm_forward_kernel<<<rows, ROW_THREADS>>>(x, weight, bias, y, means, scales, width);
 }
 
 static __global__ void layer_norm_backward_kernel(const float* dy, const float* x, const float* weight,
-                                                  const float* means, const float* scales, float* dx, int rows,
-                                                  int width) {
-    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
-    if (row >= rows) return;
-    const int64_t start = (int64_t)row * width;
-    const float mean = means[row], scale = scales[row];
-    float sum = 0, dot = 0;
-    for (int i = lane; i < width; i += 32) {
+                                                  const float* means, const float* scales, float* dx, int width) {
+    const int64_t start = blockIdx.x * (int64_t)width;
+    const float mean = means[blockIdx.x], scale = scales[blockIdx.x];
+    float sums[2] = {};
+    for (int i = threadIdx.x; i < width; i += ROW_THREADS) {
         const float grad = dy[start + i] * weight[i];
-        sum += grad;
-        dot += grad * (x[start + i] - mean);
+        sums[0] += grad;
+        sums[1] += grad * (x[start + i] - mean);
     }
-    const float a = warp_sum(sum) / width, b = warp_sum(dot) * scale * scale / width;
-    for (int i = lane; i < width; i += 32)
+    block_sums(sums);
+    const float a = sums[0] / width, b = sums[1] * scale * scale / width;
+    for (int i = threadIdx.x; i < width; i += ROW_THREADS)
         dx[start + i] = scale * (dy[start + i] * weight[i] - a - (x[start + i] - mean) * b);
 }
 
 static inline void layer_norm_backward(const float* dy, const float* x, const float* weight, const float* means,
-                                const float* scales, float* dx, int64_t rows, int64_t width) {
-    layer_norm_backward_kernel<<<blocks_of(rows * 32, 128), 128>>>(dy, x, weight, means, scales, dx, rows, width);
+                                       const float* scales, float* dx, int64_t rows, int64_t width) {
+    layer_norm_backward_kernel<<<rows, ROW_THREADS>>>(dy, x, weight, means, scales, dx, width);
 }
 
-static __global__ void fill_rows_kernel(const float* bias, float* y, int64_t count, int width) {
-    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (i < count) y[i] = bias[i % width];
+static __global__ void fill_rows_kernel(const float* bias, float* y, int width) {
+    const int i = blockIdx.y * blockDim.x + threadIdx.x;
+    if (i < width) y[blockIdx.x * (int64_t)width + i] = bias[i];
 }
 
 static inline void fill_rows(const float* bias, float* y, int64_t rows, int64_t width) {
-    fill_rows_kernel<<<blocks_of(rows * width, 256), 256>>>(bias, y, rows * width, width);
+    fill_rows_kernel<<<dim3(rows, blocks_of(width, 256)), 256>>>(bias, y, width);
 }
 
 // gelu(u) = u * sigmoid(2 * sqrt(2 / pi) * (u + 0.044715 * u^3)), the tanh form in other words

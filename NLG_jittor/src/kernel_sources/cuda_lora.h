@@ -1,5 +1,6 @@
 // LoRA's low-rank update with its dropout; see cuda_products.h.
 #pragma once
+
 // 0 where element `index` is dropped, else 1 / (1 - probability); the bits are those of murmur3's 32-bit finaliser.
 static inline __device__ float dropout_factor(uint32_t index, uint32_t seed, uint32_t threshold, float kept) {
     uint32_t h = index * 0x9e3779b1u + seed;
@@ -37,82 +38,78 @@ struct Lora {
 const int CHUNK = 8;  // ranks that a thread keeps in registers
 
 // t (rows, total) = dropout(x) @ A.T
-static __global__ void lora_down_kernel(const float* x, const float* a, float* t, int rows, int in, int total,
-                                        Dropout dropout) {
-    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
-    if (row >= rows) return;
+static __global__ void lora_down_kernel(const float* x, const float* a, float* t, int in, int total, Dropout dropout) {
+    const int64_t row = blockIdx.x;
     for (int first = 0; first < total; first += CHUNK) {
         float sums[CHUNK] = {};
-        for (int i = lane; i < in; i += 32) {
-            const int64_t index = (int64_t)row * in + i;
-            const float value = x[index] * dropout(index);
+        for (int i = threadIdx.x; i < in; i += ROW_THREADS) {
+            const float value = x[row * in + i] * dropout(row * in + i);
             #pragma unroll
             for (int e = 0; e < CHUNK; e++)
                 if (first + e < total) sums[e] += value * a[(int64_t)(first + e) * in + i];
         }
-        #pragma unroll
-        for (int e = 0; e < CHUNK; e++) {
-            const float sum = warp_sum(sums[e]);
-            if (lane == 0 && first + e < total) t[(int64_t)row * total + first + e] = sum;
-        }
+        block_sums(sums);
+        if (threadIdx.x < CHUNK && first + threadIdx.x < total)
+            for (int e = 0; e < CHUNK; e++)
+                if (e == threadIdx.x) t[row * total + first + e] = sums[e];
     }
 }
 
-static __global__ void lora_up_kernel(const float* t, const float* b, float* y, int64_t count, int out, Lora lora) {
-    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    const int span = lora.enabled * lora.width;
-    const int64_t row = i / span;
-    const int j = i % span, p = j / lora.width;
+// y_p (rows, width) += scaling * t_p @ B_p.T
+static __global__ void lora_up_kernel(const float* t, const float* b, float* y, int out, Lora lora) {
+    const int j = blockIdx.y * blockDim.x + threadIdx.x, p = blockIdx.z;
+    const int64_t row = blockIdx.x;
+    if (j >= lora.width) return;
+    t += row * lora.enabled * lora.r + p * lora.r;
+    b += ((int64_t)p * lora.width + j) * lora.r;
     float sum = 0;
-    for (int e = 0; e < lora.r; e++)
-        sum += t[row * lora.enabled * lora.r + p * lora.r + e] * b[(int64_t)j * lora.r + e];
-    y[row * out + lora.columns[p] * lora.width + j % lora.width] += lora.scaling * sum;
+    for (int e = 0; e < lora.r; e++) sum += t[e] * b[e];
+    y[row * out + lora.columns[p] * lora.width + j] += lora.scaling * sum;
 }
 
-static inline void lora_forward(const float* x, const float* a, const float* b, float* t, float* y, int64_t rows, int64_t in,
-                         int64_t out, Lora lora, Dropout dropout) {
-    lora_down_kernel<<<blocks_of(rows * 32, 128), 128>>>(x, a, t, rows, in, lora.enabled * lora.r, dropout);
-    const int64_t count = rows * lora.enabled * lora.width;
-    lora_up_kernel<<<blocks_of(count, 256), 256>>>(t, b, y, count, out, lora);
+static inline void lora_forward(const float* x, const float* a, const float* b, float* t, float* y, int64_t rows,
+                                int64_t in, int64_t out, Lora lora, Dropout dropout) {
+    lora_down_kernel<<<rows, ROW_THREADS>>>(x, a, t, in, lora.enabled * lora.r, dropout);
+    lora_up_kernel<<<dim3(rows, blocks_of(lora.width, 256), lora.enabled), 256>>>(t, b, y, out, lora);
 }
 
 // dt (rows, enabled * r) = scaling * dy_p @ B_p
-static __global__ void lora_up_backward_kernel(const float* dy, const float* b, float* dt, int rows, int out,
-                                               Lora lora) {
-    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+static __global__ void lora_up_backward_kernel(const float* dy, const float* b, float* dt, int out, Lora lora) {
+    const int64_t row = blockIdx.x;
     const int p = blockIdx.y;
-    if (row >= rows) return;
-    dy += (int64_t)row * out + lora.columns[p] * lora.width;
+    dy += row * out + lora.columns[p] * lora.width;
     b += (int64_t)p * lora.width * lora.r;
     for (int first = 0; first < lora.r; first += CHUNK) {
         float sums[CHUNK] = {};
-        for (int j = lane; j < lora.width; j += 32) {
+        for (int j = threadIdx.x; j < lora.width; j += ROW_THREADS) {
             const float value = dy[j];
             #pragma unroll
             for (int e = 0; e < CHUNK; e++)
                 if (first + e < lora.r) sums[e] += value * b[(int64_t)j * lora.r + first + e];
         }
-        #pragma unroll
-        for (int e = 0; e < CHUNK; e++) {
-            const float sum = warp_sum(sums[e]);
-            if (lane == 0 && first + e < lora.r)
-                dt[(int64_t)row * lora.enabled * lora.r + p * lora.r + first + e] = lora.scaling * sum;
-        }
+        block_sums(sums);
+        if (threadIdx.x < CHUNK && first + threadIdx.x < lora.r)
+            for (int e = 0; e < CHUNK; e++)
+                if (e == threadIdx.x) dt[row * lora.enabled * lora.r + p * lora.r + first + e] = lora.scaling * sums[e];
     }
 }
 
-// result[i * step_i + e * step_e] = factor * sum over rows of values[row, i] * dropout * t[row, e] for i < width and
-// e < r; 32 columns and GROUPS shares of the rows a block.
-const int GROUPS = 16;
-static __global__ void lora_sum_kernel(const float* values, int stride, const float* t, int total, float* result,
-                                       int step_i, int step_e, int rows, int width, int r, float factor,
+// For i < width and e < r: result[i * step_i + e * step_e] = factor * sum over rows of values[row, i] * dropout *
+// t[row, e]; a block has 32 columns and GROUPS shares of the rows. blockIdx.y is a projection, whose values start
+// `apart[p]` columns later, its t `r` later, and its results `width * r` later.
+const int GROUPS = 32;
+static __global__ void lora_sum_kernel(const float* values, int stride, int3 apart, const float* t, int total,
+                                       float* result, int step_i, int step_e, int rows, int width, int r, float factor,
                                        Dropout dropout) {
-    __shared__ float shares[GROUPS][CHUNK][32];
-    const int lane = threadIdx.x % 32, group = threadIdx.x / 32, i = blockIdx.x * 32 + lane;
+    __shared__ float shares[GROUPS][CHUNK][33];
+    const int lane = threadIdx.x % 32, group = threadIdx.x / 32, i = blockIdx.x * 32 + lane, p = blockIdx.y;
+    values += p == 0 ? apart.x : p == 1 ? apart.y : apart.z;
+    t += p * r;
+    result += (int64_t)p * width * r;
     for (int first = 0; first < r; first += CHUNK) {
         float sums[CHUNK] = {};
-        if (i < width)
+        if (i < width) {
+            #pragma unroll 4
             for (int row = group; row < rows; row += GROUPS) {
                 const int64_t index = (int64_t)row * stride + i;
                 const float value = values[index] * dropout(index);
@@ -120,10 +117,13 @@ static __global__ void lora_sum_kernel(const float* values, int stride, const fl
                 for (int e = 0; e < CHUNK; e++)
                     if (first + e < r) sums[e] += value * t[(int64_t)row * total + first + e];
             }
+        }
+        #pragma unroll
         for (int e = 0; e < CHUNK; e++) shares[group][e][lane] = sums[e];
         __syncthreads();
         if (group < CHUNK && first + group < r && i < width) {
             float sum = 0;
+            #pragma unroll
             for (int g = 0; g < GROUPS; g++) sum += shares[g][group][lane];
             result[(int64_t)i * step_i + (int64_t)(first + group) * step_e] = factor * sum;
         }
@@ -131,25 +131,27 @@ static __global__ void lora_sum_kernel(const float* values, int stride, const fl
     }
 }
 
-static __global__ void lora_down_backward_kernel(const float* dt, const float* a, float* dx, int64_t count, int in,
-                                                 int total, Dropout dropout) {
-    const int64_t index = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (index >= count) return;
+// dx += dropout * dt @ A
+static __global__ void lora_down_backward_kernel(const float* dt, const float* a, float* dx, int in, int total,
+                                                 Dropout dropout) {
+    const int i = blockIdx.y * blockDim.x + threadIdx.x;
+    const int64_t row = blockIdx.x;
+    if (i >= in) return;
     float sum = 0;
-    for (int e = 0; e < total; e++) sum += dt[index / in * total + e] * a[(int64_t)e * in + index % in];
-    dx[index] += sum * dropout(index);
+    for (int e = 0; e < total; e++) sum += dt[row * total + e] * a[(int64_t)e * in + i];
+    dx[row * in + i] += sum * dropout(row * in + i);
 }
 
 // Adds LoRA's part to dx and writes da and db.
-static inline void lora_backward(const float* dy, const float* x, const float* a, const float* b, const float* t, float* dx,
-                          float* da, float* db, float* dt, int64_t rows, int64_t in, int64_t out, Lora lora,
-                          Dropout dropout) {
+static inline void lora_backward(const float* dy, const float* x, const float* a, const float* b, const float* t,
+                                 float* dx, float* da, float* db, float* dt, int64_t rows, int64_t in, int64_t out,
+                                 Lora lora, Dropout dropout) {
     const int total = lora.enabled * lora.r;
-    lora_up_backward_kernel<<<dim3(blocks_of(rows * 32, 128), lora.enabled), 128>>>(dy, b, dt, rows, out, lora);
-    for (int p = 0; p < lora.enabled; p++)
-        lora_sum_kernel<<<blocks_of(lora.width, 32), 32 * GROUPS>>>(
-            dy + lora.columns[p] * lora.width, out, t + p * lora.r, total, db + (int64_t)p * lora.width * lora.r, lora.r,
-            1, rows, lora.width, lora.r, lora.scaling, Dropout(0, 0));
-    lora_sum_kernel<<<blocks_of(in, 32), 32 * GROUPS>>>(x, in, dt, total, da, 1, in, rows, in, total, 1.f, dropout);
-    lora_down_backward_kernel<<<blocks_of(rows * in, 256), 256>>>(dt, a, dx, rows * in, in, total, dropout);
+    const int3 apart = {lora.columns[0] * lora.width, lora.columns[1] * lora.width, lora.columns[2] * lora.width};
+    lora_up_backward_kernel<<<dim3(rows, lora.enabled), ROW_THREADS>>>(dy, b, dt, out, lora);
+    lora_sum_kernel<<<dim3(blocks_of(lora.width, 32), lora.enabled), 32 * GROUPS>>>(
+        dy, out, apart, t, total, db, lora.r, 1, rows, lora.width, lora.r, lora.scaling, Dropout(0, 0));
+    lora_sum_kernel<<<blocks_of(in, 32), 32 * GROUPS>>>(x, in, int3{0, 0, 0}, dt, total, da, 1, in, rows, in, total, 1.f,
+                                                        dropout);
+    lora_down_backward_kernel<<<dim3(rows, blocks_of(in, 256)), 256>>>(dt, a, dx, in, total, dropout);
 }

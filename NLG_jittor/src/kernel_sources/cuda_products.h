@@ -28,13 +28,12 @@ static inline void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int
 }
 
 static inline void products(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, int64_t* a, int64_t lda,
-                     int64_t* b, int64_t ldb, int64_t* c, int64_t ldc, int64_t count, int precision) {
+                     int64_t* b, int64_t ldb, int64_t* c, int64_t ldc, int64_t count) {
     const float beta = 0.f;
     check(cublasGemmBatchedEx(jittor::cublas_handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                               trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, (const void* const*)b, CUDA_R_32F,
                               ldb, (const void* const*)a, CUDA_R_32F, lda, &beta, (void* const*)c, CUDA_R_32F, ldc,
-                              count, precision >= TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
-                              CUBLAS_GEMM_DEFAULT), "a batch of matrix products");
+                              count, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT), "a batch of matrix products");
 }
 
 static inline __device__ float value_of(float x) { return x; }
@@ -69,4 +68,22 @@ static __device__ float warp_sum(float x) {
 static __device__ float warp_max(float x) {
     for (int offset = 16; offset; offset >>= 1) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
     return x;
+}
+
+const int ROW_THREADS = 128;  // that share a row
+
+// Sums of N numbers over the threads of a block, for all of them.
+template <int N> static __device__ void block_sums(float (&sums)[N]) {
+    __shared__ float shares[ROW_THREADS / 32][N];
+    #pragma unroll
+    for (int k = 0; k < N; k++) sums[k] = warp_sum(sums[k]);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        for (int k = 0; k < N; k++) shares[threadIdx.x / 32][k] = sums[k];
+    __syncthreads();
+    #pragma unroll
+    for (int k = 0; k < N; k++) {
+        sums[k] = 0;
+        for (int warp = 0; warp < ROW_THREADS / 32; warp++) sums[k] += shares[warp][k];
+    }
 }
