@@ -16,7 +16,7 @@ extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_
                           int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 #else
 static inline int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
-                      int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+                             int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
     #pragma omp parallel for
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < n; j++) c[i * ldc + j] = beta == 0 ? 0 : beta * c[i * ldc + j];
@@ -57,7 +57,7 @@ static inline void round_weight(const float* x, Weight* out, int64_t count, int 
 
 // y (rows, out) = x (rows, in) @ w + beta * y, where w is stored (in, out), or (out, in) if it is `transposed`.
 static inline void weight_product(const float* x, const Weight* w, float* y, int64_t rows, int64_t in, int64_t out,
-                           bool transposed, float beta, int precision, float* scratch) {
+                                  bool transposed, float beta, int precision, float* scratch) {
     if (precision >= BF16) {
         round_weight(x, scratch, rows * in, precision);
         x = scratch;
@@ -66,7 +66,7 @@ static inline void weight_product(const float* x, const Weight* w, float* y, int
 }
 
 static inline void layer_norm_forward(const float* x, const float* weight, const float* bias, float* y, float* means,
-                               float* scales, int64_t rows, int64_t width) {
+                                      float* scales, int64_t rows, int64_t width) {
     #pragma omp parallel for
     for (int64_t row = 0; row < rows; row++) {
         const float* from = x + row * width;
@@ -82,7 +82,7 @@ static inline void layer_norm_forward(const float* x, const float* weight, const
 }
 
 static inline void layer_norm_backward(const float* dy, const float* x, const float* weight, const float* means,
-                                const float* scales, float* dx, int64_t rows, int64_t width) {
+                                       const float* scales, float* dx, int64_t rows, int64_t width) {
     #pragma omp parallel for
     for (int64_t row = 0; row < rows; row++) {
         const float *grad = dy + row * width, *from = x + row * width;
@@ -152,15 +152,16 @@ struct Lora {
     float scaling;
 };
 
-static inline void lora_forward(const float* x, const float* a, const float* b, float* t, float* y, int64_t rows, int64_t in,
-                         int64_t out, Lora lora, Dropout dropout) {
+static inline void lora_forward(const float* x, const float* a, const float* b, float* t, float* y, int64_t rows,
+                                int64_t in, int64_t out, Lora lora, Dropout dropout) {
     const int total = lora.enabled * lora.r;
     #pragma omp parallel
     {
         std::vector<float> kept(in);
         #pragma omp for
         for (int64_t row = 0; row < rows; row++) {
-            for (int64_t i = 0; i < in; i++) kept[i] = x[row * in + i] * (dropout.threshold ? dropout(row * in + i) : 1.f);
+            for (int64_t i = 0; i < in; i++)
+                kept[i] = x[row * in + i] * (dropout.threshold ? dropout(row * in + i) : 1.f);
             for (int e = 0; e < total; e++) {
                 float sum = 0;
                 for (int64_t i = 0; i < in; i++) sum += kept[i] * a[e * in + i];
@@ -178,9 +179,9 @@ static inline void lora_forward(const float* x, const float* a, const float* b, 
 }
 
 // Adds LoRA's part to dx and writes da and db.
-static inline void lora_backward(const float* dy, const float* x, const float* a, const float* b, const float* t, float* dx,
-                          float* da, float* db, float* dt, int64_t rows, int64_t in, int64_t out, Lora lora,
-                          Dropout dropout) {
+static inline void lora_backward(const float* dy, const float* x, const float* a, const float* b, const float* t,
+                                 float* dx, float* da, float* db, float* dt, int64_t rows, int64_t in, int64_t out,
+                                 Lora lora, Dropout dropout) {
     const int total = lora.enabled * lora.r;
     for (int p = 0; p < lora.enabled; p++) {
         const float* part = dy + lora.columns[p] * lora.width;
@@ -209,7 +210,7 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
 // Causal attention. qkv (batch, length, 3, heads, head_width); weights (batch, heads, length, length), y like one of
 // the three. `pointers` is for the GPU alone.
 static inline void attention_forward(const float* qkv, float* y, float* weights, int64_t* pointers, int64_t batch,
-                              int64_t length, int64_t heads, int64_t head_width) {
+                                     int64_t length, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width;
     const float factor = 1.f / std::sqrt((float)head_width);
     #pragma omp parallel for
@@ -231,8 +232,9 @@ static inline void attention_forward(const float* qkv, float* y, float* weights,
     }
 }
 
-static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv, float* dweights,
-                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width) {
+static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv,
+                                      float* dweights, int64_t* pointers, int64_t batch, int64_t length, int64_t heads,
+                                      int64_t head_width) {
     const int64_t width = heads * head_width;
     const float factor = 1.f / std::sqrt((float)head_width);
     #pragma omp parallel for
@@ -241,8 +243,10 @@ static inline void attention_backward(const float* dy, const float* qkv, const f
         const float *query = qkv + offset, *p = weights + index * length * length;
         const float* grad = dy + (index / heads) * length * width + (index % heads) * head_width;
         float *dquery = dqkv + offset, *dp = dweights + index * length * length;
-        dnnl_sgemm('T', 'N', length, head_width, length, 1.f, p, length, grad, width, 0.f, dquery + 2 * width, 3 * width);
-        dnnl_sgemm('N', 'T', length, length, head_width, 1.f, grad, width, query + 2 * width, 3 * width, 0.f, dp, length);
+        dnnl_sgemm('T', 'N', length, head_width, length, 1.f, p, length, grad, width, 0.f, dquery + 2 * width,
+                   3 * width);
+        dnnl_sgemm('N', 'T', length, length, head_width, 1.f, grad, width, query + 2 * width, 3 * width, 0.f, dp,
+                   length);
         for (int64_t i = 0; i < length; i++) {
             float sum = 0;
             for (int64_t j = 0; j <= i; j++) sum += p[i * length + j] * dp[i * length + j];
@@ -267,8 +271,7 @@ static inline void take_rows(const int* indices, const float* x, float* y, int64
 }
 
 // x (rows, width) = 0, then x[indices] += dy (count, width)
-static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows,
-                            int64_t width) {
+static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows, int64_t width) {
     memset(x, 0, rows * width * 4);
     for (int64_t row = 0; row < count; row++)
         for (int64_t i = 0; i < width; i++) x[indices[row] * width + i] += dy[row * width + i];
@@ -276,8 +279,8 @@ static inline void add_rows(const int* indices, const float* dy, float* x, int64
 
 // In place of logits (rows, vocabulary) their loss's gradient times `scale`, where asked for; `losses` (rows) get the
 // loss.
-static inline void cross_entropy_rows(float* logits, const int* targets, float* losses, int64_t rows, int64_t vocabulary,
-                               float smoothing, bool gradient, float scale) {
+static inline void cross_entropy_rows(float* logits, const int* targets, float* losses, int64_t rows,
+                                      int64_t vocabulary, float smoothing, bool gradient, float scale) {
     #pragma omp parallel for
     for (int64_t row = 0; row < rows; row++) {
         float* z = logits + row * vocabulary;
@@ -310,7 +313,8 @@ static inline void cross_entropy_rows(float* logits, const int* targets, float* 
 }
 
 static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
-                  float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size, float kept) {
+                         float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size,
+                         float kept) {
     for (int64_t i = 0; i < count; i++) {
         new_m[i] = beta1 * m[i] + (1.f - beta1) * g[i];
         new_v[i] = beta2 * v[i] + (1.f - beta2) * g[i] * g[i];

@@ -33,7 +33,7 @@ static __global__ void causal_softmax_kernel(float* scores, int64_t rows, int le
 // Causal attention. qkv (batch, length, 3, heads, head_width); weights (batch, heads, length, length), y like one of
 // the three; `pointers` has room for 8 arrays of batch * heads.
 static inline void attention_forward(const float* qkv, float* y, float* weights, int64_t* pointers, int64_t batch,
-                              int64_t length, int64_t heads, int64_t head_width) {
+                                     int64_t length, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width, count = batch * heads, square = length * length;
     const int64_t fused = length * 3 * width;
     const Operands operands = {{qkv, qkv + width, qkv + 2 * width, weights, y},
@@ -60,8 +60,9 @@ static __global__ void softmax_backward_kernel(const float* p, float* dp, int64_
     for (int j = lane; j < length; j += 32) dp[j] = j < end ? p[j] * (dp[j] - sum) : 0.f;
 }
 
-static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv, float* dweights,
-                               int64_t* pointers, int64_t batch, int64_t length, int64_t heads, int64_t head_width) {
+static inline void attention_backward(const float* dy, const float* qkv, const float* weights, float* dqkv,
+                                      float* dweights, int64_t* pointers, int64_t batch, int64_t length, int64_t heads,
+                                      int64_t head_width) {
     const int64_t width = heads * head_width, count = batch * heads, square = length * length;
     const int64_t fused = length * 3 * width;
     const Operands operands = {{qkv, qkv + width, qkv + 2 * width, weights, dy, dqkv, dqkv + width, dqkv + 2 * width},

@@ -104,8 +104,7 @@ static __global__ void add_rows_kernel(const int* indices, const float* dy, floa
 }
 
 // x (rows, width) = 0, then x[indices] += dy (count, width)
-static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows,
-                            int64_t width) {
+static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows, int64_t width) {
     cudaMemsetAsync(x, 0, rows * width * 4);
     add_rows_kernel<<<blocks_of(count * width, 256), 256>>>(indices, dy, x, count * width, width);
 }
@@ -148,8 +147,8 @@ static __global__ void cross_entropy_kernel(float* logits, const int* targets, f
 
 // In place of logits (rows, vocabulary) their loss's gradient times `scale`, where asked for; `losses` (rows) get the
 // loss.
-static inline void cross_entropy_rows(float* logits, const int* targets, float* losses, int64_t rows, int64_t vocabulary,
-                               float smoothing, bool gradient, float scale) {
+static inline void cross_entropy_rows(float* logits, const int* targets, float* losses, int64_t rows,
+                                      int64_t vocabulary, float smoothing, bool gradient, float scale) {
     cross_entropy_kernel<<<rows, LOSS_THREADS>>>(logits, targets, losses, vocabulary, smoothing, gradient, scale);
 }
 
@@ -165,7 +164,8 @@ static __global__ void adamw_kernel(const float* p, const float* g, const float*
 }
 
 static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
-                  float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size, float kept) {
+                         float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size,
+                         float kept) {
     adamw_kernel<<<blocks_of(count, 256), 256>>>(p, g, m, v, new_p, new_m, new_v, count, beta1, beta2, eps, step_size,
                                                  kept);
 }
@@ -192,6 +192,8 @@ static __global__ void add_squares_kernel(const float* x, int64_t count, double*
     if (threadIdx.x == 0) *sum += shares[0];
 }
 
-static inline void add_squares(const float* x, int64_t count, double* sum) { add_squares_kernel<<<1, 1024>>>(x, count, sum); }
+static inline void add_squares(const float* x, int64_t count, double* sum) {
+    add_squares_kernel<<<1, 1024>>>(x, count, sum);
+}
 
 static inline void set_zero(void* array, int64_t bytes) { cudaMemsetAsync(array, 0, bytes); }

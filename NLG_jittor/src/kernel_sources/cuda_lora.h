@@ -151,7 +151,7 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
     lora_up_backward_kernel<<<dim3(rows, lora.enabled), ROW_THREADS>>>(dy, b, dt, out, lora);
     lora_sum_kernel<<<dim3(blocks_of(lora.width, 32), lora.enabled), 32 * GROUPS>>>(
         dy, out, apart, t, total, db, lora.r, 1, rows, lora.width, lora.r, lora.scaling, Dropout(0, 0));
-    lora_sum_kernel<<<blocks_of(in, 32), 32 * GROUPS>>>(x, in, int3{0, 0, 0}, dt, total, da, 1, in, rows, in, total, 1.f,
-                                                        dropout);
+    lora_sum_kernel<<<blocks_of(in, 32), 32 * GROUPS>>>(x, in, int3{0, 0, 0}, dt, total, da, 1, in, rows, in, total,
+                                                        1.f, dropout);
     lora_down_backward_kernel<<<dim3(rows, blocks_of(in, 256)), 256>>>(dt, a, dx, in, total, dropout);
 }

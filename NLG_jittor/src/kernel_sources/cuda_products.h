@@ -19,16 +19,16 @@ static inline void check(cublasStatus_t status, const char* what) {
 
 // c (m, n) = alpha * op(a) @ op(b) + beta * c, float32; lda, ldb, ldc are the lengths of the stored rows.
 static inline void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const void* a,
-                    int64_t lda, const void* b, int64_t ldb, float beta, float* c, int64_t ldc, int precision,
-                    cudaDataType type = CUDA_R_32F) {
+                           int64_t lda, const void* b, int64_t ldb, float beta, float* c, int64_t ldc, int precision,
+                           cudaDataType type = CUDA_R_32F) {
     check(cublasGemmEx(jittor::cublas_handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, trans_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                        n, m, k, &alpha, b, type, ldb, a, type, lda, &beta, c, CUDA_R_32F, ldc,
                        precision == TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
           "a matrix product");
 }
 
-static inline void products(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, int64_t* a, int64_t lda,
-                     int64_t* b, int64_t ldb, int64_t* c, int64_t ldc, int64_t count) {
+static inline void products(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, int64_t* a,
+                            int64_t lda, int64_t* b, int64_t ldb, int64_t* c, int64_t ldc, int64_t count) {
     const float beta = 0.f;
     check(cublasGemmBatchedEx(jittor::cublas_handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                               trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, (const void* const*)b, CUDA_R_32F,
@@ -53,7 +53,7 @@ static inline void round_weight(const float* x, void* y, int64_t count, int prec
 // y (rows, out) = x (rows, in) @ w + beta * y, where w is stored (in, out), or (out, in) if it is `transposed`.
 // In 16-bit precision w holds 16-bit numbers and x is rounded to them in `scratch`.
 static inline void weight_product(const float* x, const void* w, float* y, int64_t rows, int64_t in, int64_t out,
-                           bool transposed, float beta, int precision, float* scratch) {
+                                  bool transposed, float beta, int precision, float* scratch) {
     const cudaDataType type = precision == BF16 ? CUDA_R_16BF : precision == FP16 ? CUDA_R_16F : CUDA_R_32F;
     if (precision >= BF16) round_weight(x, scratch, rows * in, precision);
     product(false, transposed, rows, out, in, 1.f, precision >= BF16 ? (const void*)scratch : x, in, w,

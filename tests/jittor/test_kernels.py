@@ -1,0 +1,235 @@
+"""Each kernel of the Jittor tree, forward and backward, against its formula in float64 numpy."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "NLG_jittor" / "src"))
+
+import jittor_environment  # noqa: E402,F401  decides the environment before Jittor is imported
+import device  # noqa: E402
+import kernels  # noqa: E402
+
+import jittor as jt  # noqa: E402
+
+TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
+ROWS, IN, WIDTH, RANK = 37, 48, 32, 4
+
+
+@pytest.fixture(autouse=True)
+def set_up():
+    device.set_up(os.environ.get("NLG_TEST_DEVICE", "cpu"), 1, "fp32")
+
+
+@pytest.fixture
+def normal():
+    generator = np.random.RandomState(0)
+    return lambda *shape: generator.randn(*shape).astype(np.float32)
+
+
+def agree(found, expected, tolerance=TOLERANCE):
+    found = found.numpy() if isinstance(found, jt.Var) else found
+    assert found.shape == expected.shape and np.abs(expected).max() > 0
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def double(*arrays):
+    return [array.astype(np.float64) for array in arrays]
+
+
+def variables(*arrays):
+    return [jt.array(array) for array in arrays]
+
+
+def test_linear(normal):
+    x, weight, bias, gradient = normal(3, 5, IN), normal(IN, WIDTH), normal(WIDTH), normal(3, 5, WIDTH)
+    function = kernels.Linear()
+    agree(function(*variables(x, weight, bias)), np.matmul(*double(x, weight)) + bias)
+    agree(function.grad(jt.array(gradient))[0], np.matmul(*double(gradient, weight.T)))
+
+
+@pytest.mark.parametrize("columns, probability", [([0, 2], 0.25), ([1], 0.0), ([0, 1, 2], 0.5)])
+def test_lora_linear(columns, probability, normal):
+    x, weight, bias, gradient = normal(ROWS, IN), normal(IN, 3 * WIDTH), normal(3 * WIDTH), normal(ROWS, 3 * WIDTH)
+    lora_a, lora_b, scaling = normal(len(columns) * RANK, IN), normal(len(columns) * WIDTH, RANK), 8.0
+    np.random.seed(5)
+    mask = kernels.dropout(jt.ones((ROWS, IN)), probability, kernels.dropout_seed()).numpy() if probability else 1.0
+    np.random.seed(5)
+    function = kernels.LoraLinear()
+    result = function(*variables(x, weight, bias, lora_a, lora_b), columns, scaling, probability)
+    d_x, _, _, d_a, d_b, *_ = function.grad(jt.array(gradient))
+    x, weight, gradient, lora_a, lora_b = double(x, weight, gradient, lora_a, lora_b)
+    expected, expected_d_x = x @ weight + bias, gradient @ weight.T
+    for index, column in enumerate(columns):
+        a, b = lora_a[index * RANK:(index + 1) * RANK], lora_b[index * WIDTH:(index + 1) * WIDTH]
+        part = slice(column * WIDTH, (column + 1) * WIDTH)
+        expected[:, part] += scaling * (x * mask) @ a.T @ b.T
+        expected_d_x += scaling * gradient[:, part] @ b @ a * mask
+        agree(d_a.numpy()[index * RANK:(index + 1) * RANK], scaling * (gradient[:, part] @ b).T @ (x * mask))
+        agree(d_b.numpy()[index * WIDTH:(index + 1) * WIDTH], scaling * gradient[:, part].T @ (x * mask @ a.T))
+    agree(result, expected)
+    agree(d_x, expected_d_x)
+
+
+@pytest.mark.parametrize("mean", [0.0, 300.0])
+def test_layer_norm(mean, normal):
+    x, weight, bias, gradient = normal(ROWS, IN) + np.float32(mean), normal(IN), normal(IN), normal(ROWS, IN)
+    function = kernels.LayerNorm()
+    result = function(*variables(x, weight, bias))
+    d_x = function.grad(jt.array(gradient))[0]
+    x, weight, gradient = double(x, weight, gradient)
+    scale = 1 / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    normed, slope = (x - x.mean(1, keepdims=True)) * scale, gradient * weight
+    # At a mean of 300 the inputs themselves are known to 2e-5 only.
+    tolerance = TOLERANCE if mean == 0 else 1e-4
+    agree(result, normed * weight + bias, tolerance)
+    agree(d_x, scale * (slope - slope.mean(1, keepdims=True) - normed * (slope * normed).mean(1, keepdims=True)),
+          tolerance)
+
+
+def test_gelu(normal):
+    x, gradient = 3 * normal(ROWS, IN), normal(ROWS, IN)
+    function = kernels.Gelu()
+    result, d_x = function(jt.array(x)), function.grad(jt.array(gradient))
+    x = x.astype(np.float64)
+    inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)
+    agree(result, 0.5 * x * (1 + np.tanh(inner)))
+    slope = 0.5 * (1 + np.tanh(inner)) + 0.5 * x / np.cosh(inner) ** 2 * np.sqrt(2 / np.pi) * (1 + 0.134145 * x ** 2)
+    agree(d_x, gradient * slope)
+
+
+@pytest.mark.parametrize("length", [1, 7, 65])
+def test_attention(length, normal):
+    batch, heads, head_width = 2, 3, 16
+    width = heads * head_width
+    fused, gradient = normal(batch, length, 3 * width), normal(batch, length, width)
+    function = kernels.Attention()
+    result, d_fused = function(jt.array(fused), heads), function.grad(jt.array(gradient))[0]
+
+    def split(array, parts):
+        return array.astype(np.float64).reshape(batch, length, parts, heads, head_width).transpose(2, 0, 3, 1, 4)
+
+    query, key, value = split(fused, 3)
+    (upper,) = split(gradient, 1)
+    scores = query @ key.swapaxes(2, 3) / np.sqrt(head_width)
+    scores[:, :, np.triu(np.ones((length, length), bool), 1)] = -np.inf
+    weights = np.exp(scores - scores.max(3, keepdims=True))
+    weights /= weights.sum(3, keepdims=True)
+    slope = upper @ value.swapaxes(2, 3)
+    slope = weights * (slope - (weights * slope).sum(3, keepdims=True)) / np.sqrt(head_width)
+    expected = np.stack([slope @ key, slope.swapaxes(2, 3) @ query, weights.swapaxes(2, 3) @ upper])
+    agree(result, (weights @ value).transpose(0, 2, 1, 3).reshape(batch, length, width))
+    agree(d_fused, expected.transpose(1, 3, 0, 2, 4).reshape(fused.shape))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("count", [1, 150])  # 150 rows do not fit into one chunk on a processor
+def test_token_losses(smoothing, count, normal):
+    vocabulary = 503
+    hidden, embedding, gradient = normal(count, IN), normal(vocabulary, IN), normal(count)
+    targets = np.random.RandomState(1).randint(0, vocabulary, count).astype(np.int32)
+    function = kernels.TokenLosses()
+    losses = function(*variables(hidden, embedding, targets), smoothing)
+    d_hidden = function.grad(jt.array(gradient))[0]
+    hidden, embedding = double(hidden, embedding)
+    logits = hidden @ embedding.T
+    logs = logits - logits.max(1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(1, keepdims=True))
+    chosen = np.eye(vocabulary)[targets]
+    agree(losses, -(1 - smoothing) * (logs * chosen).sum(1) - smoothing * logs.mean(1))
+    slope = np.exp(logs) - (1 - smoothing) * chosen - smoothing / vocabulary
+    agree(d_hidden, gradient[:, None] * slope @ embedding, 1e-5)
+
+
+def test_no_gradient_is_computed_where_none_is_asked_for(normal):
+    function = kernels.TokenLosses()
+    with jt.no_grad():
+        losses = function(*variables(normal(3, IN), normal(50, IN), np.array([1, 2, 3], np.int32)), 0.0)
+    assert np.isfinite(losses.numpy()).all()
+
+
+def test_rows(normal):
+    x, gradient, indices = normal(ROWS, IN), normal(4, IN), np.array([3, 1, 3, 0], np.int32)
+    function = kernels.TakeRows()
+    agree(function(*variables(x, indices)), x[indices])
+    expected = np.zeros_like(x)
+    np.add.at(expected, indices, gradient)
+    agree(function.grad(jt.array(gradient))[0], expected)
+    agree(kernels.embedding(*variables(indices.reshape(2, 2), x)), x[indices].reshape(2, 2, IN))
+
+
+def test_logits(normal):
+    hidden, embedding = normal(ROWS, IN), normal(101, IN)
+    agree(kernels.logits(*variables(hidden, embedding)), np.matmul(*double(hidden, embedding.T)))
+
+
+def test_adamw(normal):
+    shapes = [(3, 4), (5,)]
+    p, g, m, v = ([normal(*shape) for shape in shapes] for _ in range(4))
+    v = [np.abs(each) for each in v]
+    made = kernels.adamw(*([jt.array(each) for each in arrays] for arrays in (p, g, m, v)), [0.9, 0.8], beta1=0.9,
+                         beta2=0.99, eps=1e-6, step_size=0.1)
+    for index, kept in enumerate([0.9, 0.8]):
+        first, second = 0.9 * m[index] + 0.1 * g[index], 0.99 * v[index] + 0.01 * g[index] ** 2
+        expected = ((p[index] - 0.1 * first / (np.sqrt(second) + 1e-6)) * kept, first, second)
+        for found, array in zip(made, expected):
+            agree(found[index], array)
+
+
+def test_norm_and_scale(normal):
+    arrays = [normal(300, 40), normal(7)]
+    norm = kernels.squared_norm([jt.array(array) for array in arrays])
+    assert norm.numpy()[0] == pytest.approx(sum((array.astype(np.float64) ** 2).sum() for array in arrays), rel=1e-12)
+    for found, array in zip(kernels.scaled([jt.array(array) for array in arrays], jt.array([0.3])), arrays):
+        agree(found, array * np.float32(0.3))
+
+
+def to_bfloat16(array):
+    """Rounds to the nearest bfloat16, ties to even, as float32."""
+    bits = array.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+ROUNDING = {"bf16": to_bfloat16, "fp16": lambda array: array.astype(np.float16).astype(np.float32)}
+
+
+@pytest.mark.parametrize("precision", ROUNDING)
+def test_half_precision_rounds_both_operands_and_sums_in_float32(precision, normal):
+    """Also numbers too small for fp16, which become subnormal or 0, and one that becomes infinite."""
+    place = os.environ.get("NLG_TEST_DEVICE", "cpu")
+    device.set_up(place, 1, precision)
+    rounded = ROUNDING[precision]
+    x, weight, bias, gradient = normal(ROWS, IN), normal(IN, WIDTH), normal(WIDTH), normal(ROWS, WIDTH)
+    weight[0] *= np.float32(1e-6)
+    weight[1] *= np.float32(1e-9)
+    function = kernels.Linear()
+    result = function(jt.array(x), kernels.frozen(weight), jt.array(bias))
+    agree(result, np.matmul(*double(rounded(x), rounded(weight))) + bias)
+    agree(function.grad(jt.array(gradient))[0], np.matmul(*double(rounded(gradient), rounded(weight).T)))
+    if place == "cpu":
+        many = np.array([[1e-8, 6.1e-5, 5e-8, 3.1e38 if precision == "bf16" else 7e4, -0.0, 65503.0]], np.float32)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(kernels.frozen(many).numpy(), rounded(many))
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5])
+def test_dropout_is_decided_by_its_seed(probability):
+    ones = jt.ones((300, 300))
+    first, again, other = (kernels.dropout(ones, probability, seed).numpy() for seed in (7, 7, 8))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / (1 - probability))}
+    # Six standard deviations; and neighbours, rows and columns must not drop together.
+    dropped = first == 0
+    assert abs(dropped.mean() - probability) < 6 * np.sqrt(probability * (1 - probability) / dropped.size)
+    for pair in ((dropped[:, 1:], dropped[:, :-1]), (dropped[1:], dropped[:-1]), (dropped, other == 0)):
+        assert abs(np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1]) < 6 / 300
+
+
+def test_seeds_follow_the_global_seed():
+    device.seed(3)
+    first = [kernels.dropout_seed() for _ in range(3)]
+    device.seed(3)
+    assert first == [kernels.dropout_seed() for _ in range(3)] and len(set(first)) == 3
