@@ -176,11 +176,15 @@ def beam_table(cases):
 
 
 def ratio_sentences(cases):
-    """Returns a sentence for each pair of equal training cases of both trees: Jittor's step over PyTorch's."""
+    """Returns a sentence for each pair of equal training cases of both trees: Jittor's step over PyTorch's.
+
+    Only cases of one run are compared, for machines of a kind differ and so does what else they do.
+    """
     sentences = []
     for jittor in cases:
         torch = next((case for case in cases if case["system"] == "pytorch" and jittor["system"] == "jittor"
-                      and case["precision"] == jittor["precision"] and not case["variant"] and not jittor["variant"]),
+                      and case["precision"] == jittor["precision"] and not case["variant"] and not jittor["variant"]
+                      and case.get("bench_command") == jittor.get("bench_command")),
                      None)
         if torch is None:
             continue
