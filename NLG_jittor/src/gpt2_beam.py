@@ -22,6 +22,8 @@ class State:
         """Makes row ``i`` continue what was row ``origins[i]``."""
         if self.generated is not None:
             self.generated = [(keys[origins], values[origins]) for keys, values in self.generated]
+        if self.step % 16 == 0:
+            jt.gc()  # Jittor keeps the blocks of all the lengths that the cache has had
 
 
 def read_prompt(model, input_ids, lengths):

@@ -16,7 +16,8 @@ import numpy as np
 import device
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
-SOURCES = {"cpu": ("cpu.h",), "cuda": ("cuda_products.h", "cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
+SOURCES = {"cpu": ("dropout.h", "cpu.h"),
+           "cuda": ("dropout.h", "cuda_products.h", "cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 

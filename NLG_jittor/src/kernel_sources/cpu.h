@@ -124,21 +124,6 @@ static inline void gelu_backward(const float* dy, const float* u, float* du, int
     }
 }
 
-// 0 where element `index` is dropped, else 1 / (1 - probability); the bits are those of murmur3's 32-bit finaliser.
-static inline float dropout_factor(uint32_t index, uint32_t seed, uint32_t threshold, float kept) {
-    uint32_t h = index * 0x9e3779b1u + seed;
-    h ^= h >> 16; h *= 0x85ebca6bu; h ^= h >> 13; h *= 0xc2b2ae35u; h ^= h >> 16;
-    return h < threshold ? 0.f : kept;
-}
-
-struct Dropout {
-    uint32_t seed, threshold;
-    float kept;
-    Dropout(double seed, double probability) : seed((uint32_t)seed),
-        threshold((uint32_t)(probability * 4294967296.0)), kept((float)(1.0 / (1.0 - probability))) {}
-    inline float operator()(int64_t index) const { return dropout_factor((uint32_t)index, seed, threshold, kept); }
-};
-
 static inline void dropout_apply(const float* x, float* y, int64_t count, Dropout dropout) {
     #pragma omp parallel for simd
     for (int64_t i = 0; i < count; i++) y[i] = x[i] * dropout(i);
@@ -161,7 +146,7 @@ static inline void lora_forward(const float* x, const float* a, const float* b, 
         #pragma omp for
         for (int64_t row = 0; row < rows; row++) {
             for (int64_t i = 0; i < in; i++)
-                kept[i] = x[row * in + i] * (dropout.threshold ? dropout(row * in + i) : 1.f);
+                kept[i] = x[row * in + i] * dropout(row * in + i);
             for (int e = 0; e < total; e++) {
                 float sum = 0;
                 for (int64_t i = 0; i < in; i++) sum += kept[i] * a[e * in + i];
@@ -196,7 +181,7 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
         for (int64_t i = 0; i < in; i++) {
             float sum = 0;
             for (int e = 0; e < total; e++) sum += dt[row * total + e] * a[e * in + i];
-            dx[row * in + i] += sum * (dropout.threshold ? dropout(row * in + i) : 1.f);
+            dx[row * in + i] += sum * dropout(row * in + i);
         }
     std::vector<float> kept;
     if (dropout.threshold) {

@@ -1,23 +1,6 @@
 // LoRA's low-rank update with its dropout; see cuda_products.h.
 #pragma once
 
-// 0 where element `index` is dropped, else 1 / (1 - probability); the bits are those of murmur3's 32-bit finaliser.
-static inline __device__ float dropout_factor(uint32_t index, uint32_t seed, uint32_t threshold, float kept) {
-    uint32_t h = index * 0x9e3779b1u + seed;
-    h ^= h >> 16; h *= 0x85ebca6bu; h ^= h >> 13; h *= 0xc2b2ae35u; h ^= h >> 16;
-    return h < threshold ? 0.f : kept;
-}
-
-struct Dropout {
-    uint32_t seed, threshold;
-    float kept;
-    Dropout(double seed, double probability) : seed((uint32_t)seed),
-        threshold((uint32_t)(probability * 4294967296.0)), kept((float)(1.0 / (1.0 - probability))) {}
-    inline __device__ float operator()(int64_t index) const {
-        return threshold ? dropout_factor((uint32_t)index, seed, threshold, kept) : 1.f;
-    }
-};
-
 static __global__ void dropout_kernel(const float* x, float* y, int64_t count, Dropout dropout) {
     const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
     if (i < count) y[i] = x[i] * dropout(i);
