@@ -19,11 +19,17 @@ class State:
         self.generated, self.step = None, 0
 
     def reorder(self, origins):
-        """Makes row ``i`` continue what was row ``origins[i]``."""
-        if self.generated is not None:
-            self.generated = [(keys[origins], values[origins]) for keys, values in self.generated]
-        if self.step % 16 == 0:
-            jt.gc()  # Jittor keeps the blocks of all the lengths that the cache has had
+        """Makes row ``i`` continue what was row ``origins[i]``, with a free place for one more token."""
+        def extended(cache):
+            kept = cache[origins] if self.step > 0 else None
+            if self.step % 16 > 0:
+                return kept
+            # Few different sizes, for Jittor keeps the memory of every size that was in use.
+            room = jt.zeros((len(origins), cache.shape[1], 16, cache.shape[3]))
+            return room if kept is None else jt.concat([kept, room], dim=2)
+
+        self.generated = [(extended(keys), extended(values), self.step)
+                          for keys, values, *_ in self.generated or self.prompt]
 
 
 def read_prompt(model, input_ids, lengths):

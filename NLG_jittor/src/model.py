@@ -4,9 +4,11 @@ Shapes are ``(batch, seq, width)`` for hidden states and ``(batch, heads, seq, h
 decoding, ``rows`` is contexts times beam, the beam of one context on consecutive rows.
 """
 
+import functools
 import math
 
 import jittor as jt
+import numpy as np
 from jittor import nn
 
 import kernels
@@ -59,6 +61,12 @@ def output_logits(hidden, embedding):
     return kernels.logits(hidden, embedding)
 
 
+@functools.lru_cache(maxsize=None)
+def free_places_mask(step, room):
+    """Returns ``(1, 1, 1, room)``, MASKED behind place ``step``; made once, for each array costs time in Jittor."""
+    return jt.array(np.where(np.arange(room) > step, MASKED, 0.0).astype(np.float32).reshape(1, 1, 1, room)).stop_grad()
+
+
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis, variance in two passes, eps 1e-5."""
 
@@ -91,30 +99,30 @@ class Attention(nn.Module):
         Args:
             x: ``(rows, 1, width)``.
             prompt: keys and values of the contexts, each ``(contexts, heads, prompt_length, head_width)``.
-            generated: keys and values of the tokens generated so far, each ``(rows, heads, step, head_width)``,
-                or None at the first.
+            generated: keys and values of the tokens generated so far, each ``(rows, heads, room, head_width)``, and
+                the place of this token, which is filled in; those behind it are free.
             prompt_mask: ``(contexts, 1, 1, prompt_length)``, 0 or MASKED where a context is shorter.
 
         Returns:
-            The output ``(rows, 1, width)`` and the generated keys and values with this token's.
+            The output ``(rows, 1, width)`` and ``generated``.
         """
-        query, key, value = split_heads(self.c_attn(x), self.heads)
-        if generated is not None:
-            key = jt.concat([generated[0], key], dim=2)
-            value = jt.concat([generated[1], value], dim=2)
-        rows, heads, step, head_width = key.shape
+        query, last_key, last_value = split_heads(self.c_attn(x), self.heads)
+        key, value, step = generated
+        key[:, :, step:step + 1], value[:, :, step:step + 1] = last_key, last_value
+        rows, heads, room, head_width = key.shape
         contexts, _, prompt_length, _ = prompt[0].shape
         beam = rows // contexts
         by_context = query.reshape(contexts, beam, heads, head_width).transpose(0, 2, 1, 3)
         prompt_scores = nn.bmm_transpose(by_context, prompt[0]) + prompt_mask
         prompt_scores = prompt_scores.transpose(0, 2, 1, 3).reshape(rows, heads, 1, prompt_length)
-        scores = jt.concat([prompt_scores, nn.bmm_transpose(query, key)], dim=3) * (1.0 / math.sqrt(head_width))
+        generated_scores = nn.bmm_transpose(query, key) + free_places_mask(step, room)
+        scores = jt.concat([prompt_scores, generated_scores], dim=3) * (1.0 / math.sqrt(head_width))
         weights = nn.softmax(scores, dim=3)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
         from_prompt = jt.matmul(prompt_weights.transpose(0, 2, 1, 3), prompt[1]).transpose(0, 2, 1, 3)
         from_generated = jt.matmul(weights[:, :, :, prompt_length:], value)
         output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
-        return self.c_proj(merge_heads(output)), (key, value)
+        return self.c_proj(merge_heads(output)), (key, value, step)
 
 
 class MLP(nn.Module):
@@ -175,7 +183,7 @@ class GPT2(nn.Module):
         x = (self.wte(tokens) + self.wpe(positions)).unsqueeze(1)
         cache = []
         for layer, block in enumerate(self.h):
-            x, key_value = block.decode(x, prompt[layer], generated[layer] if generated else None, prompt_mask)
+            x, key_value = block.decode(x, prompt[layer], generated[layer], prompt_mask)
             cache.append(key_value)
         return self.ln_f(x).squeeze(1), cache
 

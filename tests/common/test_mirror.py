@@ -19,6 +19,7 @@ EXTRA_NAMES = {
     ("pytorch", "optimizer.py", "AdamW._as_parameters"): "its parameters are views of one vector; Jittor fuses kernels itself",
     ("pytorch", "lora.py", "MergedLinear.spread_lora_B"): "one product for all projections; kernels.py takes each by itself",
     ("pytorch", "device.py", "product_type"): "torch stores weights in the type of their products; kernels.py does in Jittor",
+    ("jittor", "model.py", "free_places_mask"): "torch takes a view of the places that are in use; Jittor has no views",
     ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
     ("jittor", "gpt2_beam.py", "log_softmax"): "torch.log_softmax; Jittor's loses digits over a whole vocabulary",
 }
