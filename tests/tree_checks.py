@@ -227,7 +227,7 @@ def test_lora_starts_without_effect(oracle):
 
 
 SEARCHES = [
-    SearchSettings(beam=3, eval_len=8, length_penalty=0.8, eos_token_id=(96,)),
+    SearchSettings(beam=3, eval_len=20, length_penalty=0.8, eos_token_id=(96,)),
     SearchSettings(beam=4, eval_len=8, length_penalty=0.8, no_repeat_ngram_size=2, eos_token_id=(96, 50)),
     SearchSettings(beam=3, eval_len=8, repetition_penalty=1.5, min_length=5, eos_token_id=(96,)),
     SearchSettings(beam=1, eval_len=5, eos_token_id=(96,)),
