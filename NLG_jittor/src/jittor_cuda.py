@@ -96,7 +96,8 @@ CUDA_PATCHES = (
     ("src/parallel_compiler.cc", (
         ("    std::condition_variable cv;\n    std::thread thread;",
          "    std::condition_variable cv;\n    bool launched = false;\n    std::thread thread;"),
-        ("            if (func)\n                func(id);\n            while (true) {\n                cv.wait(lck);\n",
+        ("            if (func)\n                func(id);\n            while (true) {\n"
+         "                cv.wait(lck);\n",
          "            while (true) {\n                cv.wait(lck, [&] { return launched; });\n"
          "                launched = false;\n"),
         ("        this->func = func;\n        cv.notify_all();",

@@ -1,9 +1,10 @@
 """The operations that torch has as one call and Jittor would compute in many: each one kernel, with its gradient.
 
 The C++ and CUDA sources are in ``kernel_sources/``; the same call computes on a processor or on a GPU, whichever
-``jt.flags.use_cuda`` says. Their plain forms in Jittor's own operations are the oracles of tests/jittor/test_kernels.py.
-Arrays are float32 and indices int32. Weights are frozen: they get no gradient. In ``bf16`` and ``fp16`` both operands of
-a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits (``frozen``); sums are float32.
+``jt.flags.use_cuda`` says. tests/jittor/test_kernels.py holds each to its formula in float64.
+Arrays are float32 and indices int32. Weights are frozen: they get no gradient. In ``bf16`` and ``fp16`` both operands
+of a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits (``frozen``); sums are
+float32.
 """
 
 import functools
@@ -212,7 +213,8 @@ class Attention(jt.Function):
         batch, length, width = fused.shape
         result, weights, _ = run(
             ATTENTION.format(0, "forward(in0_p, out0_p, out1_p, (int64_t*)out2_p"), [fused],
-            [(batch, length, width // 3), (batch, heads, length, length), ((9 * batch * heads,), "float64")], heads=heads)
+            [(batch, length, width // 3), (batch, heads, length, length), ((9 * batch * heads,), "float64")],
+            heads=heads)
         self.saved = fused, weights
         self.heads = heads
         return result
@@ -246,7 +248,8 @@ const int precision = (int)data["precision"];
 const int64_t rows = in0_shape0, width = in0_shape1, vocabulary = in1_shape0, chunk = out2_shape0;
 for (int64_t first = 0; first < rows; first += chunk) {
     const int64_t count = rows - first < chunk ? rows - first : chunk;
-    weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision, (float*)out3_p);
+    weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision,
+                   (float*)out3_p);
     cross_entropy_rows(out2_p, in2_p + first, out0_p + first, count, vocabulary, (float)data["smoothing"],
                        data["gradient"] > 0, (float)data["scale"]);
     if (data["gradient"] > 0)
@@ -283,8 +286,8 @@ class TokenLosses(jt.Function):
 
 def embedding(indices, weight):
     """Returns ``weight[indices]``, ``(*indices.shape, width)``; weight ``(count, width)`` of ``frozen``."""
-    result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);', [indices, weight],
-                  [(*indices.shape, weight.shape[1])])
+    result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);',
+                  [indices, weight], [(*indices.shape, weight.shape[1])])
     return result
 
 

@@ -8,7 +8,8 @@
 #define ANYWHERE
 #endif
 
-// Gives 0 where element `index` is dropped, else 1 / (1 - probability). The bits are those of murmur3's 32-bit finaliser.
+// Gives 0 where element `index` is dropped, else 1 / (1 - probability). The bits are those of murmur3's 32-bit
+// finaliser.
 struct Dropout {
     uint32_t seed, threshold;
     float kept;
