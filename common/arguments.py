@@ -142,6 +142,25 @@ def flags_of_beam(words):
     return _given(parser, words)
 
 
+def flags_of_programs(parser, words):
+    """Sorts the words that a driver does not know by the program that takes them.
+
+    Args:
+        parser: the driver's, which ends with a usage error where a word is no flag of either program.
+        words: list of strings.
+
+    Returns:
+        The flags of gpt2_ft.py and those of gpt2_beam.py, each ``{name: value}``; a flag may be in both.
+    """
+    train, rest_of_train = flags_of_training(words)
+    beam, rest_of_beam = flags_of_beam(words)
+    foreign = [word for word in rest_of_train if word.startswith("--") and word in rest_of_beam]
+    if foreign or (words and not words[0].startswith("--")):
+        parser.error(f"no such flag: {(foreign or words)[0]}; src/gpt2_ft.py --help and src/gpt2_beam.py --help list "
+                     "the flags that this program hands on")
+    return train, beam
+
+
 def training_arguments(argv, description):
     """Parses the command line of training.
 

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from common.arguments import flags_of_beam, flags_of_training
+from common.arguments import flags_of_programs
 from common.commands import ROOT, Command, interpreter, relative, run_command
 from common.errors import UserError
 from common.model_cards import MODEL_CARDS
@@ -122,13 +122,7 @@ def parse(argv):
         raise UserError(f"--stages {options.stages}: {unknown[0]!r} is none of {','.join(STAGES)}")
     if options.rows and options.preset != "sampled":
         raise UserError(f"--rows goes with --preset sampled, found --preset {options.preset}")
-    train, rest_of_train = flags_of_training(rest)
-    beam, rest_of_beam = flags_of_beam(rest)
-    foreign = [word for word in rest_of_train if word.startswith("--") and word in rest_of_beam]
-    if foreign or (rest and not rest[0].startswith("--")):
-        parser.error(f"no such flag: {(foreign or rest)[0]}; src/gpt2_ft.py --help and src/gpt2_beam.py --help list "
-                     "the flags that this program hands on")
-    return options, train, beam
+    return options, *flags_of_programs(parser, rest)
 
 
 def main(argv):

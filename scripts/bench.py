@@ -21,14 +21,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.arguments import flags_of_beam, flags_of_training
+from common.arguments import flags_of_programs
 from common.bench_report import case_line, key_of, middle_round, write_table
 from common.benchmark import RANDOM
+from common.commands import interpreter, relative
 from common.errors import UserError, run_main
 from common.files import read_json, write_json
 from common.gpu_monitor import Watch, find_gpu
 from common.model_cards import MODEL_CARDS
-from common.pipeline import interpreter, relative
 from common.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,13 +72,7 @@ def parse(argv):
     parser.add_argument("--output", default="log/bench", help="folder for the results")
     parser.add_argument("--name", default=None, help="of the JSON file; by default the model's, with _cpu on a CPU")
     options, rest = parser.parse_known_args(argv)
-    train, rest_of_train = flags_of_training(rest)
-    beam, rest_of_beam = flags_of_beam(rest)
-    unknown = [word for word in rest_of_train if word.startswith("--") and word in rest_of_beam]
-    if unknown or (rest and not rest[0].startswith("--")):
-        parser.error(f"no such flag: {(unknown or rest)[0]}; src/gpt2_ft.py --help and src/gpt2_beam.py --help list "
-                     "the flags that are handed on")
-    return options, train, beam
+    return options, *flags_of_programs(parser, rest)
 
 
 def check(options, train, beam):
@@ -207,10 +201,10 @@ def command_of(case, options, train, beam, data, output):
     return [relative(word, ROOT) for word in [*words, "--", *as_words(flags)]]
 
 
-def for_the_record(words):
-    """Returns a command as text without what only this machine knows: its Python and where the result went."""
+def for_the_record(words, *path_flags):
+    """Returns a command as text without what only this machine knows: its Python, and these flags with their paths."""
     words = ["python", *words[1:]]
-    for flag in {"--output", "--source", "--profile"} & set(words):
+    for flag in set(path_flags) & set(words):
         place = words.index(flag)
         del words[place:place + 2]
     return shlex.join(words)
@@ -277,7 +271,7 @@ def main(argv):
     common = {"model_card": options.model_card, "data": description, "on": "cuda" if gpu else "cpu",
               "device": gpu.facts["name"] if gpu else f"{processor()}, {cores()} cores",
               "driver": gpu.facts["driver"] if gpu else None,
-              "bench_command": for_the_record(["", "scripts/bench.py", *argv])}
+              "bench_command": for_the_record(["", "scripts/bench.py", *argv], "--output", "--source")}
     failed, rounds, started = 0, {}, time.perf_counter()
     for number, case in enumerate(planned, 1):
         with tempfile.TemporaryDirectory() as folder:
@@ -285,8 +279,8 @@ def main(argv):
             words = command_of(case, options, train, beam, data, output)
             begun = time.perf_counter()
             result = run_case(words, output, options.minutes, gpu)
-        record = {**case, **common, "command": for_the_record(words), "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                  "process_seconds": time.perf_counter() - begun, **result}
+        record = {**case, **common, "command": for_the_record(words, "--output", "--profile"),
+                  "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "process_seconds": time.perf_counter() - begun, **result}
         print(f"[{number}/{len(planned)}] {case_line(record)}", flush=True)
         failed += "error" in record
         key = key_of(record)

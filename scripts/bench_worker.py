@@ -181,19 +181,13 @@ def evaluate(tree, options, words):
             "window": window, "weights": weights}
 
 
-def build_decoder(tree, arguments, backbone):
-    """Returns the Decoder of gpt2_beam.py."""
-    program = tree.gpt2_beam
-    tree.device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-    return program.build_decoder(arguments.card, backbone)
-
-
 def beam(tree, options, words):
     """Times beam search over the distinct contexts of a data set, after one batch of them as a warm-up."""
     arguments = beam_arguments(words, __doc__)
     begun = time.perf_counter()
     backbone, weights = backbone_of(arguments)
-    decoder = build_decoder(tree, arguments, backbone)
+    tree.device.set_up(arguments.device, arguments.random_seed, arguments.precision)
+    decoder = tree.gpt2_beam.build_decoder(arguments.card, backbone)
     del backbone
     tree.synchronise()
     build_seconds = time.perf_counter() - begun

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.commands import ROOT, interpreter
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
-from common.pipeline import FRAMEWORKS, ROOT, interpreter
+from common.pipeline import FRAMEWORKS
 
 STEPS = 100
 TESTS = {"pytorch": ["tests/pytorch/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],
-         "jittor": ["tests/jittor/test_tree.py"]}
+         "jittor": ["tests/jittor/test_tree.py", "tests/jittor/test_kernels.py"]}
 BETWEEN_FRAMEWORKS = 1e-4
 # Four units in the last place of the factors: their significands have 11, 8 and 11 bits.
 AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 ** -11}

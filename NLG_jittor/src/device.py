@@ -63,9 +63,7 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int32. A Var stays what it is."""
-    if isinstance(array, jt.Var):
-        return array
+    """Copies a numpy array to the chosen device; integers become int32."""
     return jt.array(np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32))
 
 

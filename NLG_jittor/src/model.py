@@ -56,11 +56,6 @@ def token_losses(hidden, embedding, targets, label_smoothing):
     return kernels.TokenLosses.apply(hidden, embedding, targets, label_smoothing)
 
 
-def output_logits(hidden, embedding):
-    """Returns ``hidden @ embedding.T``, ``(count, vocabulary)``, float32."""
-    return kernels.logits(hidden, embedding)
-
-
 @functools.lru_cache(maxsize=None)
 def free_places_mask(step, room):
     """Returns ``(1, 1, 1, room)``, MASKED behind place ``step``; made once, for each array costs time in Jittor."""
@@ -220,7 +215,7 @@ class GPT2LMModel(nn.Module):
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
-        return output_logits(hidden, self.transformer.wte.weight)
+        return kernels.logits(hidden, self.transformer.wte.weight)
 
     def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
         """Label-smoothed cross-entropy, averaged over the positions that carry a loss.

@@ -58,12 +58,6 @@ def validation_step(model, batch):
         return batch_loss(model, batch, 0.0)
 
 
-def build_steps(arguments, model, optimizer):
-    """Returns the functions ``(batch, learning_rate, is_update) -> loss`` and ``(batch) -> loss`` of a run."""
-    return captured(lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
-                    lambda batch: validation_step(model, batch))
-
-
 def main(argv):
     arguments = training_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed, arguments.precision)
@@ -73,7 +67,8 @@ def main(argv):
     lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
     model = build_model(arguments, backbone, lora)
     optimizer = build_optimizer(arguments, model)
-    train, validate = build_steps(arguments, model, optimizer)
+    train, validate = captured(lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
+                               lambda batch: validation_step(model, batch))
     run_training(arguments, Steps(
         train=train,
         validate=validate,

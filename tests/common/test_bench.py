@@ -301,3 +301,11 @@ def test_help_lists_the_options(project_root):
     ended = subprocess.run(["bash", "scripts/bench.sh", "--help"], cwd=project_root, capture_output=True, text=True,
                            env={"PATH": "/usr/bin:/bin", "PYTHON_PYTORCH": sys.executable})
     assert ended.returncode == 0 and "--rows_512" in ended.stdout
+
+
+def test_a_recorded_command_has_no_paths_and_keeps_what_follows_a_flag_without_value():
+    words = ["/some/python", "scripts/bench.py", "train", "--profile", "--output", "/some/folder", "--steps", "3"]
+    assert (bench.for_the_record(words, "--output", "--source")
+            == "python scripts/bench.py train --profile --steps 3")
+    worker = ["/some/python", "scripts/bench_worker.py", "--profile", "/some/file", "--output", "/some/file", "--", "x"]
+    assert bench.for_the_record(worker, "--output", "--profile") == "python scripts/bench_worker.py -- x"

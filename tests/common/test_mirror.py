@@ -16,6 +16,7 @@ EXTRA_NAMES = {
     ("pytorch", "model.py", "CrossEntropy"): "torch's own keeps four arrays of the vocabulary's width; Jittor fuses them",
     ("pytorch", "model.py", "CrossEntropy.forward"): "see CrossEntropy",
     ("pytorch", "model.py", "CrossEntropy.backward"): "see CrossEntropy",
+    ("pytorch", "model.py", "output_logits"): "kernels.py makes logits, and those of the loss a few rows at a time",
     ("pytorch", "optimizer.py", "AdamW._as_parameters"): "its parameters are views of one vector; Jittor fuses kernels itself",
     ("pytorch", "lora.py", "MergedLinear.spread_lora_B"): "one product for all projections; kernels.py takes each by itself",
     ("pytorch", "device.py", "product_type"): "torch stores weights in the type of their products; kernels.py does in Jittor",
