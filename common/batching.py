@@ -18,20 +18,39 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one training step reads.
+class Packed:
+    """Token sequences one after another, without filling between them.
+
+    Only attention looks at several tokens of a sequence; all else in the model runs on ``count`` tokens instead of
+    ``batch * length`` places.
 
     Attributes:
-        input_ids: ``(batch, length)`` int32, filled up with 0 on the right.
-        loss_positions: ``(count,)`` int32 indices into the flattened ``batch * length`` positions that carry a loss.
-        loss_targets: ``(count,)`` int32, the token that each of them should predict.
-        loss_mask: ``(count,)`` float32, 1 for each (0 would be filling).
+        input_ids: ``(count,)`` int32, the tokens.
+        position_ids: ``(count,)`` int32, the place of each in its sequence.
+        pad_index: ``(batch, length)`` int32, which of the tokens stands at each place of the padded sequences; behind
+            the end of a sequence its first one, which nothing before it can see.
+        unpad_index: ``(count,)`` int32, the place of each token in the flattened padded sequences.
     """
 
     input_ids: np.ndarray
+    position_ids: np.ndarray
+    pad_index: np.ndarray
+    unpad_index: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch(Packed):
+    """What one training step reads.
+
+    Attributes:
+        loss_positions: ``(losses,)`` int32, which of the tokens carry a loss.
+        loss_targets: ``(losses,)`` int32, the token that each of them should predict.
+        loss_weights: ``(losses,)`` float32, the share of each in the batch's loss.
+    """
+
     loss_positions: np.ndarray
     loss_targets: np.ndarray
-    loss_mask: np.ndarray
+    loss_weights: np.ndarray
 
 
 def read_rows(path):
@@ -56,51 +75,75 @@ def read_rows(path):
     return rows
 
 
-def make_batch(rows, seq_len, objective="clm", pad_to=None):
+def pack(sequences):
+    """Returns lists of token ids, none of them empty, as Packed."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    starts = np.cumsum(lengths) - lengths
+    places = np.arange(lengths.max())
+    is_token = places < lengths[:, None]
+    return Packed(*(array.astype(np.int32) for array in (
+        np.concatenate(sequences), np.broadcast_to(places, is_token.shape)[is_token],
+        starts[:, None] + places * is_token, np.flatnonzero(is_token))))
+
+
+def converted(batch, convert):
+    """Returns a Packed or a Batch with each of its arrays through ``convert``."""
+    return type(batch)(*map(convert, vars(batch).values()))
+
+
+def make_batch(rows, seq_len, objective="clm", batch_size=None):
     """Builds the arrays of some rows.
+
+    The loss of a batch is the mean over its targets, by the original program's denominator: their number and 0.0001.
 
     Args:
         rows: list of Row.
         seq_len: a longer row loses its end.
         objective: ``clm`` puts the loss on the completion, ``jlm`` on context and completion.
-        pad_to: length to fill up to; by default that of the longest row.
+        batch_size: the rows are batches of so many, whose losses add up; by default one batch.
 
     Returns:
         Batch.
     """
     sequences = [(row.context + row.completion)[:seq_len] for row in rows]
-    length = pad_to or max(map(len, sequences))
-    input_ids = np.zeros((len(rows), length), np.int32)
-    positions, targets = [], []
-    for index, (row, sequence) in enumerate(zip(rows, sequences)):
-        input_ids[index, :len(sequence)] = sequence
+    positions, targets, counts, start = [], [], [], 0
+    for row, sequence in zip(rows, sequences):
         first = 0 if objective == "jlm" else len(row.context) - 1
-        positions.extend(range(index * length + first, index * length + len(sequence) - 1))
+        positions.extend(range(start + first, start + len(sequence) - 1))
         targets.extend(sequence[first + 1:])
-    return Batch(input_ids, np.array(positions, np.int32), np.array(targets, np.int32),
-                 np.ones(len(positions), np.float32))
+        counts.append(max(len(sequence) - 1 - first, 0))
+        start += len(sequence)
+    batch_counts = np.add.reduceat(counts, range(0, len(rows), batch_size or len(rows)))
+    weights = np.repeat(1.0 / (batch_counts + 0.0001), batch_counts)
+    return Batch(**vars(pack(sequences)), loss_positions=np.array(positions, np.int32),
+                 loss_targets=np.array(targets, np.int32), loss_weights=weights.astype(np.float32))
 
 
-def pad_batch(batch, length_multiple, count_multiple):
+def pad_batch(batch, length_multiple, token_multiple, loss_multiple):
     """Fills a batch up so that few shapes occur: a GPU prepares its work once for each.
 
-    The rows and the loss stay what they are: filling positions follow the real ones, which cannot see them, and filling
-    loss positions have mask 0.
+    The loss stays what it is: behind the end of a sequence stands what nothing before it can see, tokens that fill up
+    belong to no sequence, and losses that fill up weigh 0.
 
     Args:
         batch: Batch.
-        length_multiple: the length is rounded up to a multiple of this.
-        count_multiple: the number of loss positions likewise.
+        length_multiple: the length of the padded sequences is rounded up to a multiple of this.
+        token_multiple, loss_multiple: the number of tokens and of losses likewise.
 
     Returns:
         Batch.
     """
-    rows, length = batch.input_ids.shape
-    more_length, more_count = -length % length_multiple, -len(batch.loss_positions) % count_multiple
-    row, column = np.divmod(batch.loss_positions, length)
-    positions = (row * (length + more_length) + column).astype(np.int32)
-    return Batch(np.pad(batch.input_ids, ((0, 0), (0, more_length))),
-                 *(np.pad(array, (0, more_count)) for array in (positions, batch.loss_targets, batch.loss_mask)))
+    length = batch.pad_index.shape[1]
+    more_length, more_tokens, more_losses = (
+        -size % multiple for size, multiple in ((length, length_multiple), (len(batch.input_ids), token_multiple),
+                                                (len(batch.loss_positions), loss_multiple)))
+    row, place = np.divmod(batch.unpad_index, length)
+    firsts = np.repeat(batch.pad_index[:, :1], more_length, axis=1)
+    tokens = batch.input_ids, batch.position_ids, (row * (length + more_length) + place).astype(np.int32)
+    input_ids, position_ids, unpad_index = (np.pad(array, (0, more_tokens)) for array in tokens)
+    return Batch(input_ids, position_ids, np.concatenate([batch.pad_index, firsts], axis=1), unpad_index,
+                 *(np.pad(array, (0, more_losses))
+                   for array in (batch.loss_positions, batch.loss_targets, batch.loss_weights)))
 
 
 def batches_per_epoch(row_count, batch_size):
@@ -126,7 +169,24 @@ def training_batches(rows, batch_size, seq_len, objective, seed, epoch, shuffle=
         yield make_batch([rows[index] for index in indices], seq_len, objective)
 
 
-def validation_batches(rows, batch_size, seq_len, objective):
-    """Yields the batches of a data set in file order; the last may be short."""
+def validation_batches(rows, batch_size, seq_len, objective, most_tokens=1024):
+    """Yields the batches of a data set in file order, the last of them perhaps short, several at a time.
+
+    A processor works best on many tokens; the loss of what is yielded is the sum of the batches' losses.
+
+    Args:
+        rows, batch_size, seq_len, objective: as for make_batch.
+        most_tokens: batches are put together up to so many tokens.
+
+    Yields:
+        ``(Batch, number of rows in it)``.
+    """
+    together, tokens = [], 0
     for start in range(0, len(rows), batch_size):
-        yield make_batch(rows[start:start + batch_size], seq_len, objective)
+        more = rows[start:start + batch_size]
+        count = sum(min(len(row.context) + len(row.completion), seq_len) for row in more)
+        if together and tokens + count > most_tokens:
+            yield make_batch(together, seq_len, objective, batch_size), len(together)
+            together, tokens = [], 0
+        together, tokens = together + more, tokens + count
+    yield make_batch(together, seq_len, objective, batch_size), len(together)

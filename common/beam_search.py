@@ -13,7 +13,7 @@ from typing import Callable
 import numpy as np
 from tqdm import tqdm
 
-from common.batching import read_rows
+from common.batching import pack, read_rows
 from common.checkpoint import load_weights
 from common.files import write_json, write_json_lines
 from common.lora_arrays import merge_lora
@@ -25,7 +25,7 @@ class Decoder:
     """What a framework does for the search.
 
     Attributes:
-        prompt: ``(input_ids (contexts, length) int32, lengths (contexts,) int32) -> (state, logits)``; logits
+        prompt: ``(Packed of the contexts, lengths (contexts,) int32) -> (state, logits)``; logits
             ``(contexts, vocabulary)`` stay on the device.
         advance: ``(state, tokens (rows,) int32, origins (rows,) int32) -> logits (rows, vocabulary)``; hypothesis
             ``i`` continues what was row ``origins[i]`` with ``tokens[i]``. At the first call, ``origins[i]`` is a row
@@ -152,11 +152,8 @@ def search(decoder, contexts, settings):
         ``sum log p / length^length_penalty`` (Wu et al. 2016, section 7, with the plain power of the length).
     """
     lengths = np.array([len(context) for context in contexts], np.int32)
-    input_ids = np.zeros((len(contexts), lengths.max()), np.int32)
-    for row, context in enumerate(contexts):
-        input_ids[row, :len(context)] = context
     beam, eos = settings.beam, np.array(settings.eos_token_id)
-    state, logits = decoder.prompt(input_ids, lengths)
+    state, logits = decoder.prompt(pack(contexts), lengths)
     history = np.zeros((len(contexts), 1, 0), np.int64)
     scores = np.zeros((len(contexts), 1), np.float32)
     candidates = Candidates(len(contexts), settings)

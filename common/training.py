@@ -156,11 +156,13 @@ def run_training(arguments, steps):
 
 def validation_loss(arguments, steps, rows):
     """Returns the mean over batches of each batch's loss."""
-    losses = [steps.validate(batch) for batch in
-              tqdm(list(validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.obj)),
-                   desc="validation", unit="batch", leave=False, dynamic_ncols=True, mininterval=1.0, disable=None)]
-    losses = [float(loss) for loss in losses]
-    return sum(losses) / len(losses)
+    losses = []
+    with tqdm(total=len(rows), desc="validation", unit="row", leave=False, dynamic_ncols=True, mininterval=1.0,
+              disable=None) as bar:
+        for batch, count in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.obj):
+            losses.append(steps.validate(batch))
+            bar.update(count)
+        return sum(map(float, losses)) / batches_per_epoch(len(rows), arguments.valid_batch_size)
 
 
 def finite_losses(pending, step):

@@ -70,13 +70,20 @@ def reference_model(backbone, lora):
 def reference_loss(model, batch, smoothing):
     import torch
 
-    ids = torch.tensor(batch.input_ids, dtype=torch.int64)
-    logits = model(ids).logits.reshape(-1, CARD.vocabulary)[torch.tensor(batch.loss_positions, dtype=torch.int64)]
+    logits = model(padded_ids(batch)).logits.reshape(-1, CARD.vocabulary)[batch.unpad_index[batch.loss_positions]]
     log_p = torch.log_softmax(logits, dim=1)
     nll = -log_p.gather(1, torch.tensor(batch.loss_targets, dtype=torch.int64)[:, None]).squeeze(1)
     per_token = (1 - smoothing) * nll + smoothing * -log_p.mean(dim=1)
-    mask = torch.tensor(batch.loss_mask, dtype=torch.float64)
-    return (per_token * mask).sum() / (mask.sum() + 0.0001)
+    return per_token.sum() / (len(per_token) + 0.0001)
+
+
+def padded_ids(batch):
+    """Returns the ``(batch, length)`` tokens as transformers takes them, filled up with 0."""
+    import torch
+
+    ids = np.zeros(batch.pad_index.shape, np.int64)
+    ids.flat[batch.unpad_index] = batch.input_ids
+    return torch.from_numpy(ids)
 
 
 def make():
@@ -87,7 +94,7 @@ def make():
     model, batch = reference_model(backbone, lora), make_batch(ROWS, 48)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     arrays = {f"weights/{name}": array for name, array in {**backbone, **lora}.items()}
-    arrays["logits"] = model(torch.tensor(batch.input_ids, dtype=torch.int64)).logits.detach().numpy()
+    arrays["logits"] = model(padded_ids(batch)).logits.detach().numpy()
     arrays["validation_loss"] = reference_loss(model, batch, 0.0).detach().numpy()
     first = {name: np.zeros(parameter.shape) for name, parameter in parameters.items()}
     second = {name: np.zeros(parameter.shape) for name, parameter in parameters.items()}

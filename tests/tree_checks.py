@@ -18,7 +18,7 @@ from model import GPT2LMModel
 from plain_beam_search import plain_search
 
 from common.arguments import training_arguments
-from common.batching import make_batch, pad_batch
+from common.batching import converted, make_batch, pack
 from common.beam_search import SearchSettings, search
 from common.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
 
@@ -64,9 +64,9 @@ def relative_error(found, expected):
 def test_logits(oracle):
     parsed = arguments()
     model, batch = model_of(oracle, parsed), make_batch(ROWS, 48)
-    hidden, _ = model.transformer(device.from_numpy(batch.input_ids))
-    logits = device.to_numpy(model.logits(hidden.reshape(-1, CARD.width)))
-    assert np.abs(logits.reshape(oracle["logits"].shape) - oracle["logits"]).max() <= 1e-4
+    hidden, _ = model.transformer(converted(batch, device.from_numpy))
+    expected = oracle["logits"].reshape(-1, CARD.vocabulary)[batch.unpad_index]
+    assert np.abs(device.to_numpy(model.logits(hidden)) - expected).max() <= 1e-4
 
 
 def test_validation_loss(oracle):
@@ -74,16 +74,16 @@ def test_validation_loss(oracle):
     assert float(validation_step(model, make_batch(ROWS, 48))) == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
 
 
-def test_padding_changes_nothing(oracle):
+def test_neighbours_change_nothing(oracle):
+    """Batches of one row, put together, have the sum of their losses."""
     model = model_of(oracle, arguments())
-    longest, padded = (float(validation_step(model, make_batch(ROWS, 48, pad_to=length))) for length in (None, 48))
-    assert padded == pytest.approx(longest, abs=1e-5)
+    together = float(validation_step(model, make_batch(ROWS, 48, batch_size=1)))
+    assert together == pytest.approx(sum(float(validation_step(model, make_batch([row], 48))) for row in ROWS), rel=1e-6)
 
 
-@pytest.mark.parametrize("batch", [make_batch(ROWS, 48), pad_batch(make_batch(ROWS, 48), 8, 64)])
-def test_loss_and_gradients(oracle, batch):
+def test_loss_and_gradients(oracle):
     """A step of size 0 leaves the gradient in the first moment, divided by 1 - beta1."""
-    parsed = arguments("--weight_decay", "0")
+    parsed, batch = arguments("--weight_decay", "0"), make_batch(ROWS, 48)
     model = model_of(oracle, parsed)
     optimizer = build_optimizer(parsed, model)
     loss = train_step(model, optimizer, batch, parsed, 0.0, True)
@@ -213,8 +213,8 @@ def test_merged_weights_equal_the_layers(oracle, targets):
     model.load_arrays({**backbone, **lora})
     merged = device.to_device(GPT2LMModel(CARD))
     merged.load_arrays(merge_lora(backbone, lora, settings))
-    ids = device.from_numpy(make_batch(ROWS, 48).input_ids)
-    first, second = (device.to_numpy(each.transformer(ids)[0]) for each in (model, merged))
+    batch = converted(make_batch(ROWS, 48), device.from_numpy)
+    first, second = (device.to_numpy(each.transformer(batch)[0]) for each in (model, merged))
     assert np.abs(first - second).max() < 1e-4
 
 
@@ -244,8 +244,8 @@ def test_beam_search_equals_the_plain_one(oracle, settings):
     model.load_arrays(arrays)
 
     def logits_of(ids):
-        hidden, _ = model.transformer(device.from_numpy(np.array([ids], np.int32)))
-        return device.to_numpy(model.logits(hidden.reshape(-1, CARD.width)))[-1]
+        hidden, _ = model.transformer(converted(pack([ids]), device.from_numpy))
+        return device.to_numpy(model.logits(hidden))[-1]
 
     decoder = build_decoder(CARD, arrays)
     together, scores = search(decoder, CONTEXTS, settings)

@@ -7,6 +7,7 @@ from model import MASKED, GPT2LMModel
 import jittor as jt
 
 from common.arguments import beam_arguments
+from common.batching import converted
 from common.beam_search import Decoder, run_search
 from common.errors import run_main
 
@@ -32,11 +33,11 @@ class State:
                           for keys, values, *_ in self.generated or self.prompt]
 
 
-def read_prompt(model, input_ids, lengths):
-    """Reads contexts ``(contexts, length)``; returns the State and the logits behind each."""
+def read_prompt(model, packed, lengths):
+    """Reads the contexts of a Packed; returns the State and the logits behind each."""
     lengths = device.from_numpy(lengths)
     with jt.no_grad():
-        logits, prompt, prompt_mask = model.prompt(device.from_numpy(input_ids), lengths)
+        logits, prompt, prompt_mask = model.prompt(converted(packed, device.from_numpy), lengths)
     return State(lengths, prompt, prompt_mask), logits
 
 

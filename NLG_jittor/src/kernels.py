@@ -192,40 +192,41 @@ class Gelu(jt.Function):
 
 
 ATTENTION = """
-const int64_t heads = (int64_t)data["heads"], batch = in{0}_shape0, length = in{0}_shape1;
-const int64_t head_width = in{0}_shape2 / 3 / heads;
-attention_{1}, batch, length, heads, head_width);
+const int64_t heads = (int64_t)data["heads"], count = in1_shape0, batch = in0_shape0, length = in0_shape1;
+const int64_t head_width = in1_shape1 / 3 / heads;
+"""
+ATTENTION_FORWARD = ATTENTION + "attention_forward(in1_p, in0_p, out0_p, out1_p, count, batch, length, heads, head_width);"
+ATTENTION_BACKWARD = ATTENTION + """
+attention_backward(in4_p, in1_p, in0_p, in2_p, in3_p, out0_p, out1_p, count, batch, length, heads, head_width);
 """
 
 
 class Attention(jt.Function):
-    """Causal self-attention.
+    """Causal self-attention over sequences that lie one after another.
 
     Args:
-        fused: ``(batch, length, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
+        fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
         heads: number of heads.
+        pad_index: of common.batching.Packed.
 
     Returns:
-        ``(batch, length, width)``.
+        ``(count, width)``.
     """
 
-    def execute(self, fused, heads):
-        batch, length, width = fused.shape
-        result, weights, _ = run(
-            ATTENTION.format(0, "forward(in0_p, out0_p, out1_p, (int64_t*)out2_p"), [fused],
-            [(batch, length, width // 3), (batch, heads, length, length), ((9 * batch * heads,), "float64")],
-            heads=heads)
-        self.saved = fused, weights
+    def execute(self, fused, heads, pad_index):
+        count, width = fused.shape
+        batch, length = pad_index.shape
+        # A processor keeps the softmax, a GPU the logarithm of its denominator.
+        kept = (heads, count) if jt.flags.use_cuda else (batch, heads, length, length)
+        result, softmax = run(ATTENTION_FORWARD, [pad_index, fused], [(count, width // 3), kept], heads=heads)
+        self.saved = pad_index, fused, result, softmax
         self.heads = heads
         return result
 
     def grad(self, gradient):
-        fused, weights = self.saved
-        result, _, _ = run(
-            ATTENTION.format(1, "backward(in0_p, in1_p, in2_p, out0_p, out1_p, (int64_t*)out2_p"),
-            [gradient, fused, weights],
-            [fused.shape, weights.shape, ((9 * weights.shape[0] * self.heads,), "float64")], heads=self.heads)
-        return result, None
+        result, _ = run(ATTENTION_BACKWARD, [*self.saved, gradient], [self.saved[1].shape, self.saved[3].shape],
+                        heads=self.heads)
+        return result, None, None
 
 
 class TakeRows(jt.Function):

@@ -37,7 +37,7 @@ class MergedLinear(nn.Module):
             self.lora_B = jt.zeros((enabled * (out_features // len(enable_lora)), r))
 
     def execute(self, x):
-        """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, float32."""
+        """``(..., in_features)`` to ``(..., out_features)``, float32."""
         if self.r == 0:
             return kernels.Linear.apply(x, self.weight, self.bias)
         columns = [column for column, has_update in enumerate(self.enable_lora) if has_update]

@@ -1,7 +1,8 @@
 """GPT-2 with LoRA: training on the positions that carry a loss, decoding with one shared cache per context.
 
-Shapes are ``(batch, seq, width)`` for hidden states and ``(batch, heads, seq, head_width)`` inside attention; in
-decoding, ``rows`` is contexts times beam, the beam of one context on consecutive rows.
+Hidden states are ``(count, width)``, those of all tokens of a common.batching.Packed; attention alone sees padded
+sequences, ``(batch, heads, length, head_width)``. In decoding, ``rows`` is contexts times beam, the beam of one context
+on consecutive rows.
 """
 
 import functools
@@ -22,17 +23,23 @@ def gelu(x):
     return kernels.Gelu.apply(x)
 
 
-def causal_attention(fused, heads):
-    """Scaled dot-product attention in which a position sees itself and what comes before it.
+def causal_attention(fused, heads, packed):
+    """Scaled dot-product attention in which a token sees itself and what comes before it in its sequence.
 
     Args:
-        fused: ``(batch, seq, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
+        fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
         heads: number of heads.
+        packed: Packed of arrays on the device.
 
     Returns:
-        ``(batch, seq, width)``.
+        ``(count, width)``.
     """
-    return kernels.Attention.apply(fused, heads)
+    return kernels.Attention.apply(fused, heads, packed.pad_index)
+
+
+def pad(x, packed):
+    """``(count, width)`` to ``(batch, length, width)``; filled up with the first of each sequence."""
+    return x[packed.pad_index]
 
 
 def split_heads(fused, heads):
@@ -83,10 +90,10 @@ class Attention(nn.Module):
         self.c_attn = MergedLinear(card.width, 3 * card.width, **lora("q", "k", "v"))
         self.c_proj = MergedLinear(card.width, card.width, **lora("o"))
 
-    def execute(self, x):
-        """Returns the output ``(batch, seq, width)`` and the keys and values, for a cache."""
+    def execute(self, x, packed):
+        """Returns the output ``(count, width)`` and the fused queries, keys and values ``(count, 3 * width)``."""
         fused = self.c_attn(x)
-        return self.c_proj(causal_attention(fused, self.heads)), split_heads(fused, self.heads)[1:]
+        return self.c_proj(causal_attention(fused, self.heads, packed)), fused
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -142,10 +149,10 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(card.width)
         self.mlp = MLP(card, lora)
 
-    def execute(self, x):
-        attended, key_value = self.attn(self.ln_1(x))
+    def execute(self, x, packed):
+        attended, fused = self.attn(self.ln_1(x), packed)
         x = x + attended
-        return x + self.mlp(self.ln_2(x)), key_value
+        return x + self.mlp(self.ln_2(x)), fused
 
     def decode(self, x, prompt, generated, prompt_mask):
         attended, key_value = self.attn.decode(self.ln_1(x), prompt, generated, prompt_mask)
@@ -160,18 +167,18 @@ class GPT2(nn.Module):
         super().__init__()
         self.wte = Embedding(card.vocabulary, card.width)
         self.wpe = Embedding(card.positions, card.width)
+        self.heads = card.heads
         self.h = nn.ModuleList([Block(card, lora) for _ in range(card.layers)])
         self.ln_f = LayerNorm(card.width)
 
-    def execute(self, input_ids):
-        """``(batch, seq)`` token ids to hidden states ``(batch, seq, width)`` and each layer's keys and values."""
-        positions = jt.arange(input_ids.shape[1])
-        x = self.wte(input_ids) + self.wpe(positions)
-        cache = []
+    def execute(self, packed):
+        """Returns the hidden states ``(count, width)`` of a Packed and each layer's queries, keys and values."""
+        x = self.wte(packed.input_ids) + self.wpe(packed.position_ids)
+        layers = []
         for block in self.h:
-            x, key_value = block(x)
-            cache.append(key_value)
-        return self.ln_f(x), cache
+            x, fused = block(x, packed)
+            layers.append(fused)
+        return self.ln_f(x), layers
 
     def decode(self, tokens, positions, prompt, generated, prompt_mask):
         """One token of every hypothesis: ``(rows,)`` ids and positions to ``(rows, width)`` and the new cache."""
@@ -217,38 +224,34 @@ class GPT2LMModel(nn.Module):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
         return kernels.logits(hidden, self.transformer.wte.weight)
 
-    def loss(self, input_ids, loss_positions, loss_targets, loss_mask, label_smoothing):
-        """Label-smoothed cross-entropy, averaged over the positions that carry a loss.
-
-        ``sum(mask * ((1 - e) * nll + e * mean over vocabulary of -log p)) / (sum(mask) + 0.0001)``
-        (Szegedy et al. 2016, section 7, with the denominator of the original program).
+    def loss(self, batch, label_smoothing):
+        """The sum over the positions that carry a loss of weight times label-smoothed cross-entropy,
+        ``(1 - e) * nll + e * mean over vocabulary of -log p`` (Szegedy et al. 2016, section 7).
 
         Args:
-            input_ids: ``(batch, seq)``.
-            loss_positions: ``(count,)`` indices into the flattened ``batch * seq`` positions.
-            loss_targets: ``(count,)`` the token that each should predict.
-            loss_mask: ``(count,)`` float, 0 for filling.
+            batch: Batch of arrays on the device.
             label_smoothing: e.
         """
-        hidden, _ = self.transformer(input_ids)
-        chosen = kernels.TakeRows.apply(hidden, loss_positions)
-        per_token = token_losses(chosen, self.transformer.wte.weight, loss_targets, label_smoothing)
-        return (per_token * loss_mask).sum() / (loss_mask.sum() + 0.0001)
+        hidden, _ = self.transformer(batch)
+        chosen = kernels.TakeRows.apply(hidden, batch.loss_positions)
+        per_token = token_losses(chosen, self.transformer.wte.weight, batch.loss_targets, label_smoothing)
+        return (per_token * batch.loss_weights).sum()
 
-    def prompt(self, input_ids, lengths):
+    def prompt(self, packed, lengths):
         """Reads the contexts.
 
         Args:
-            input_ids: ``(contexts, prompt_length)``, filled up on the right.
-            lengths: ``(contexts,)`` the number of real tokens in each.
+            packed: Packed of arrays on the device.
+            lengths: ``(contexts,)`` the number of tokens in each.
 
         Returns:
             Logits ``(contexts, vocabulary)`` behind each context's last token, the cache, and the additive mask
             ``(contexts, 1, 1, prompt_length)`` over it.
         """
-        hidden, cache = self.transformer(input_ids)
-        contexts, length = input_ids.shape
-        last = hidden[jt.arange(contexts), lengths - 1]
+        hidden, fused = self.transformer(packed)
+        cache = [split_heads(pad(each, packed), self.transformer.heads)[1:] for each in fused]
+        contexts, length = packed.pad_index.shape
+        last = hidden[packed.pad_index[jt.arange(contexts), lengths - 1]]
         is_filling = jt.arange(length).reshape(1, length) >= lengths.reshape(contexts, 1)
         return self.logits(last), cache, (is_filling.float32() * MASKED).reshape(contexts, 1, 1, length)
 

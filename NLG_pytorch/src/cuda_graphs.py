@@ -11,9 +11,9 @@ import device
 
 import torch
 
-from common.batching import Batch, pad_batch
+from common.batching import converted, pad_batch
 
-LENGTH_MULTIPLE, COUNT_MULTIPLE = 8, 64
+LENGTH_MULTIPLE, TOKEN_MULTIPLE, LOSS_MULTIPLE = 32, 64, 64
 MOST_RECORDINGS = 96
 
 
@@ -27,7 +27,7 @@ class Recording:
     """
 
     def __init__(self, step, batch, record):
-        self.batch = Batch(**{name: device.from_numpy(array) for name, array in vars(batch).items()})
+        self.batch = converted(batch, device.from_numpy)
         self.learning_rate = device.to_device(torch.zeros((), dtype=torch.float64))
         self.replay = record(lambda: step(self.batch, self.learning_rate))
 
@@ -53,11 +53,11 @@ class Recordings:
 
     def run(self, kind, step, batch, learning_rate):
         """Returns the loss of ``step`` on a Batch of numpy arrays; steps of one ``kind`` do the same."""
-        batch = pad_batch(batch, LENGTH_MULTIPLE, COUNT_MULTIPLE)
+        batch = pad_batch(batch, LENGTH_MULTIPLE, TOKEN_MULTIPLE, LOSS_MULTIPLE)
         if kind not in self.known_kinds:
             self.known_kinds.add(kind)
             return Recording(step, batch, lambda function: lambda: self.run_first(function))(batch, learning_rate)
-        key = kind, batch.input_ids.shape, len(batch.loss_positions)
+        key = kind, *(array.shape for array in vars(batch).values())
         if key not in self.recordings:
             # Recording waits for the GPU, so that what gives way is not at work.
             self.recordings[key] = Recording(step, batch, self.record)

@@ -11,6 +11,7 @@ from optimizer import AdamW
 import torch
 
 from common.arguments import training_arguments
+from common.batching import converted
 from common.checkpoint import load_weights, new_record, save_lora
 from common.errors import run_main
 from common.lora_arrays import initial_lora
@@ -35,8 +36,7 @@ def build_optimizer(arguments, model):
 
 def batch_loss(model, batch, label_smoothing):
     """Returns the loss of a Batch, a scalar on the device."""
-    return model.loss(device.from_numpy(batch.input_ids), device.from_numpy(batch.loss_positions),
-                      device.from_numpy(batch.loss_targets), device.from_numpy(batch.loss_mask), label_smoothing)
+    return model.loss(converted(batch, device.from_numpy), label_smoothing)
 
 
 def train_step(model, optimizer, batch, arguments, learning_rate, is_update):

@@ -46,14 +46,13 @@ class MergedLinear(nn.Module):
         return (self.placement * blocks).reshape(-1, enabled * r)
 
     def forward(self, x):
-        """``(batch, seq, in_features)`` to ``(batch, seq, out_features)``, in the type of the products."""
-        batch, length, width = x.shape
-        flat = x.reshape(batch * length, width).to(self.weight.dtype)
+        """``(..., in_features)`` to ``(..., out_features)``, in the type of the products."""
+        flat = x.reshape(-1, x.shape[-1]).to(self.weight.dtype)
         result = torch.addmm(self.bias, flat, self.weight)
         if self.r > 0:
             update = dropout(flat, self.lora_dropout, self.training) @ self.lora_A.T.to(flat.dtype)
             result.addmm_(update, self.spread_lora_B().T.to(flat.dtype))
-        return result.reshape(batch, length, -1)
+        return result.view(*x.shape[:-1], -1)
 
 
 def dropout(x, probability, training):

@@ -19,6 +19,7 @@ sys.path.insert(0, "src")
 import device
 import numpy as np
 from model import GPT2LMModel
+from common.batching import converted, pack
 from common.model_cards import MODEL_CARDS
 from common.weight_files import read_arrays
 device.set_up("cpu", 1, "fp32")
@@ -26,8 +27,8 @@ card = MODEL_CARDS["gpt2.nano"]
 model = GPT2LMModel(card)
 model.load_arrays(read_arrays(sys.argv[1]))
 ids = np.load(sys.argv[2])
-hidden, _ = model.transformer(device.from_numpy(ids))
-np.save(sys.argv[3], device.to_numpy(model.logits(hidden.reshape(-1, card.width))))
+hidden, _ = model.transformer(converted(pack(ids.tolist()), device.from_numpy))
+np.save(sys.argv[3], device.to_numpy(model.logits(hidden)))
 """
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from common.batching import (Row, batches_per_epoch, epoch_order, make_batch, pad_batch, read_rows, training_batches,
+from common.batching import (Row, batches_per_epoch, epoch_order, make_batch, pack, pad_batch, read_rows, training_batches,
                              validation_batches)
 from common.errors import UserError
 
@@ -29,36 +29,68 @@ def padded_row(row, seq_len, objective):
 @given(ROWS, st.sampled_from([4, 7, 30]), st.sampled_from(["clm", "jlm"]))
 @settings(deadline=None)
 def test_a_batch_holds_what_padded_rows_hold(rows, seq_len, objective):
-    batch = make_batch(rows, seq_len, objective, pad_to=seq_len)
+    batch = make_batch(rows, seq_len, objective)
     padded = [padded_row(row, seq_len, objective) for row in rows]
-    assert batch.input_ids.tolist() == [ids for ids, _, _ in padded]
-    expected = [(index * seq_len + place, target[place]) for index, (_, target, mask) in enumerate(padded)
+    assert padded_ids(batch, seq_len) == [ids for ids, _, _ in padded]
+    length = batch.pad_index.shape[1]
+    expected = [(index * length + place, target[place]) for index, (_, target, mask) in enumerate(padded)
                 for place in range(seq_len) if mask[place]]
-    assert list(zip(batch.loss_positions.tolist(), batch.loss_targets.tolist())) == expected
-    assert batch.loss_mask.tolist() == [1.0] * len(expected)
+    places = batch.unpad_index[batch.loss_positions]
+    assert list(zip(places.tolist(), batch.loss_targets.tolist())) == expected
+    assert batch.loss_weights == pytest.approx([1 / (len(expected) + 0.0001)] * len(expected))
 
 
-@given(ROWS, st.sampled_from([1, 8]), st.sampled_from([1, 16]))
+def padded_ids(batch, length):
+    """The rows of a batch, filled up with 0 to some length."""
+    ids = np.zeros(batch.pad_index.shape, np.int32)
+    ids.flat[batch.unpad_index] = batch.input_ids
+    return [row + [0] * (length - len(row)) for row in ids.tolist()]
+
+
+@given(st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=9), min_size=1, max_size=5))
 @settings(deadline=None)
-def test_a_filled_up_batch_holds_the_same(rows, length_multiple, count_multiple):
+def test_packed_sequences_are_found_again(sequences):
+    packed = pack(sequences)
+    assert packed.input_ids.tolist() == sum(sequences, [])
+    assert packed.position_ids.tolist() == [place for sequence in sequences for place in range(len(sequence))]
+    for row, sequence in zip(packed.input_ids[packed.pad_index].tolist(), sequences, strict=True):
+        assert row == sequence + sequence[:1] * (max(map(len, sequences)) - len(sequence))
+    assert packed.pad_index.reshape(-1)[packed.unpad_index].tolist() == list(range(len(packed.input_ids)))
+
+
+@given(ROWS, st.sampled_from([1, 8]), st.sampled_from([1, 16]), st.sampled_from([1, 4]))
+@settings(deadline=None)
+def test_a_filled_up_batch_holds_the_same(rows, length_multiple, token_multiple, loss_multiple):
     batch = make_batch(rows, 30)
-    filled = pad_batch(batch, length_multiple, count_multiple)
-    length, count = batch.input_ids.shape[1], len(batch.loss_positions)
-    assert filled.input_ids.shape[1] % length_multiple == 0 and len(filled.loss_positions) % count_multiple == 0
-    assert filled.input_ids.shape[1] - length < length_multiple
-    assert filled.input_ids[:, :length].tolist() == batch.input_ids.tolist() and not filled.input_ids[:, length:].any()
-    assert filled.loss_mask.tolist() == [1.0] * count + [0.0] * (len(filled.loss_mask) - count)
-    kept = filled.loss_positions[:count]
-    assert (kept // filled.input_ids.shape[1]).tolist() == (batch.loss_positions // length).tolist()
-    assert (kept % filled.input_ids.shape[1]).tolist() == (batch.loss_positions % length).tolist()
-    assert filled.loss_targets[:count].tolist() == batch.loss_targets.tolist()
+    filled = pad_batch(batch, length_multiple, token_multiple, loss_multiple)
+    for each, more, multiple in ((batch.pad_index.shape[1], filled.pad_index.shape[1], length_multiple),
+                                 (len(batch.input_ids), len(filled.input_ids), token_multiple),
+                                 (len(batch.loss_targets), len(filled.loss_targets), loss_multiple)):
+        assert more % multiple == 0 and each <= more < each + multiple
+    tokens, losses, length = len(batch.input_ids), len(batch.loss_targets), batch.pad_index.shape[1]
+    for name in ("input_ids", "position_ids"):
+        assert getattr(filled, name).tolist() == getattr(batch, name).tolist() + [0] * (len(filled.input_ids) - tokens)
+    for name in ("loss_positions", "loss_targets", "loss_weights"):
+        assert getattr(filled, name).tolist() == getattr(batch, name).tolist() + [0] * (len(filled.loss_targets) - losses)
+    assert filled.pad_index[:, :length].tolist() == batch.pad_index.tolist()
+    assert (filled.pad_index[:, length:] == batch.pad_index[:, :1]).all()
+    assert filled.pad_index.reshape(-1)[filled.unpad_index[:tokens]].tolist() == list(range(tokens))
     assert [array.dtype for array in vars(filled).values()] == [array.dtype for array in vars(batch).values()]
 
 
-def test_rows_are_padded_to_the_longest_and_never_above_seq_len():
+@given(ROWS, st.integers(1, 4))
+@settings(deadline=None)
+def test_batches_put_together_weigh_as_they_do_alone(rows, batch_size):
+    together = make_batch(rows, 30, batch_size=batch_size)
+    alone = [make_batch(rows[start:start + batch_size], 30) for start in range(0, len(rows), batch_size)]
+    for name in ("input_ids", "loss_targets", "loss_weights"):
+        assert np.array_equal(getattr(together, name), np.concatenate([getattr(batch, name) for batch in alone]))
+
+
+def test_rows_are_cut_at_seq_len():
     rows = [Row([1, 2], [3]), Row([4], [5, 6, 7, 8])]
-    assert make_batch(rows, 512).input_ids.shape == (2, 5)
-    assert make_batch(rows, 4).input_ids.tolist() == [[1, 2, 3, 0], [4, 5, 6, 7]]
+    assert make_batch(rows, 512).pad_index.tolist() == [[0, 1, 2, 0, 0], [3, 4, 5, 6, 7]]
+    assert make_batch(rows, 4).input_ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 5))
@@ -92,8 +124,16 @@ def test_skipped_batches_leave_the_rest_as_they_are():
 
 def test_validation_takes_file_order_and_a_short_last_batch():
     rows = [Row([index + 1], [9]) for index in range(5)]
-    firsts = [batch.input_ids[:, 0].tolist() for batch in validation_batches(rows, 2, 8, "clm")]
-    assert firsts == [[1, 2], [3, 4], [5]]
+    batches = list(validation_batches(rows, 2, 8, "clm", most_tokens=1))
+    assert [batch.input_ids.tolist() for batch, _ in batches] == [[1, 9, 2, 9], [3, 9, 4, 9], [5, 9]]
+    assert [count for _, count in batches] == [2, 2, 1]
+
+
+def test_validation_puts_whole_batches_together():
+    rows = [Row([index + 1], [9]) for index in range(7)]
+    batches = list(validation_batches(rows, 2, 8, "clm", most_tokens=11))
+    assert [batch.input_ids.tolist()[::2] for batch, _ in batches] == [[1, 2, 3, 4], [5, 6, 7]]
+    assert batches[1][0].loss_weights == pytest.approx([1 / 2.0001, 1 / 2.0001, 1 / 1.0001])
 
 
 @pytest.mark.parametrize("line, message", [

@@ -30,8 +30,9 @@ class TableState:
 
 def table_decoder(logits_of):
     """A Decoder over ``logits_of`` that keeps whole sequences as its state."""
-    def prompt(input_ids, lengths):
-        sequences = [list(map(int, row[:length])) for row, length in zip(input_ids, lengths)]
+    def prompt(packed, lengths):
+        rows = packed.input_ids[packed.pad_index].tolist()
+        sequences = [row[:length] for row, length in zip(rows, lengths)]
         return TableState(sequences), np.array([logits_of(sequence) for sequence in sequences])
 
     def advance(state, tokens, origins):

@@ -15,6 +15,8 @@ import kernels  # noqa: E402
 
 import jittor as jt  # noqa: E402
 
+from common.batching import pack  # noqa: E402
+
 TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
 ROWS, IN, WIDTH, RANK = 37, 48, 32, 4
 
@@ -101,28 +103,40 @@ def test_gelu(normal):
     agree(d_x, gradient * slope)
 
 
-@pytest.mark.parametrize("length", [1, 7, 65])
-def test_attention(length, normal):
-    batch, heads, head_width = 2, 3, 16
+@pytest.mark.parametrize("lengths, head_width", [((1,), 16), ((7, 1, 3), 16), ((31, 65, 64), 16), ((130, 33, 32), 8),
+                                                 ((40, 96), 64)])
+def test_attention(lengths, head_width, normal):
+    heads, count = 3, sum(lengths)
     width = heads * head_width
-    fused, gradient = normal(batch, length, 3 * width), normal(batch, length, width)
+    fused, gradient = normal(count, 3 * width), normal(count, width)
+    packed = pack([[0] * length for length in lengths])
     function = kernels.Attention()
-    result, d_fused = function(jt.array(fused), heads), function.grad(jt.array(gradient))[0]
+    result = function(jt.array(fused), heads, jt.array(packed.pad_index))
+    d_fused = function.grad(jt.array(gradient))[0]
+    expected, slopes = zip(*(plain_attention(*arrays, heads) for arrays in zip(
+        *(np.split(array.astype(np.float64), np.cumsum(lengths)[:-1]) for array in (fused, gradient)))))
+    agree(result, np.concatenate(expected))
+    agree(d_fused, np.concatenate(slopes))
+
+
+def plain_attention(fused, gradient, heads):
+    """Causal attention of one sequence and its gradient."""
+    length = len(fused)
 
     def split(array, parts):
-        return array.astype(np.float64).reshape(batch, length, parts, heads, head_width).transpose(2, 0, 3, 1, 4)
+        return array.reshape(length, parts, heads, -1).transpose(1, 2, 0, 3)
 
     query, key, value = split(fused, 3)
     (upper,) = split(gradient, 1)
-    scores = query @ key.swapaxes(2, 3) / np.sqrt(head_width)
-    scores[:, :, np.triu(np.ones((length, length), bool), 1)] = -np.inf
-    weights = np.exp(scores - scores.max(3, keepdims=True))
-    weights /= weights.sum(3, keepdims=True)
-    slope = upper @ value.swapaxes(2, 3)
-    slope = weights * (slope - (weights * slope).sum(3, keepdims=True)) / np.sqrt(head_width)
-    expected = np.stack([slope @ key, slope.swapaxes(2, 3) @ query, weights.swapaxes(2, 3) @ upper])
-    agree(result, (weights @ value).transpose(0, 2, 1, 3).reshape(batch, length, width))
-    agree(d_fused, expected.transpose(1, 3, 0, 2, 4).reshape(fused.shape))
+    factor = query.shape[2] ** -0.5
+    scores = query @ key.swapaxes(1, 2) * factor
+    scores[:, np.triu(np.ones((length, length), bool), 1)] = -np.inf
+    weights = np.exp(scores - scores.max(2, keepdims=True))
+    weights /= weights.sum(2, keepdims=True)
+    slope = upper @ value.swapaxes(1, 2)
+    slope = weights * (slope - (weights * slope).sum(2, keepdims=True)) * factor
+    slopes = np.stack([slope @ key, slope.swapaxes(1, 2) @ query, weights.swapaxes(1, 2) @ upper])
+    return (weights @ value).transpose(1, 0, 2).reshape(length, -1), slopes.transpose(2, 0, 1, 3).reshape(fused.shape)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
