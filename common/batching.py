@@ -19,23 +19,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Packed:
-    """Token sequences one after another, without filling between them.
-
-    Only attention looks at several tokens of a sequence; all else in the model runs on ``count`` tokens instead of
-    ``batch * length`` places.
+    """Token sequences one after another, ``count`` tokens in all and none of them filling.
 
     Attributes:
         input_ids: ``(count,)`` int32, the tokens.
         position_ids: ``(count,)`` int32, the place of each in its sequence.
-        pad_index: ``(batch, length)`` int32, which of the tokens stands at each place of the padded sequences; behind
-            the end of a sequence its first one, which nothing before it can see.
-        unpad_index: ``(count,)`` int32, the place of each token in the flattened padded sequences.
+        offsets: ``(batch + 1,)`` int32, where each sequence begins, and the end of the last.
+        length: int, the length of the longest, or more.
     """
 
     input_ids: np.ndarray
     position_ids: np.ndarray
-    pad_index: np.ndarray
-    unpad_index: np.ndarray
+    offsets: np.ndarray
+    length: int
 
 
 @dataclass(frozen=True)
@@ -77,18 +73,15 @@ def read_rows(path):
 
 def pack(sequences):
     """Returns lists of token ids, none of them empty, as Packed."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    starts = np.cumsum(lengths) - lengths
-    places = np.arange(lengths.max())
-    is_token = places < lengths[:, None]
-    return Packed(*(array.astype(np.int32) for array in (
-        np.concatenate(sequences), np.broadcast_to(places, is_token.shape)[is_token],
-        starts[:, None] + places * is_token, np.flatnonzero(is_token))))
+    lengths = [len(sequence) for sequence in sequences]
+    return Packed(np.concatenate(sequences).astype(np.int32),
+                  np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+                  np.cumsum([0, *lengths], dtype=np.int32), max(lengths))
 
 
 def converted(batch, convert):
     """Returns a Packed or a Batch with each of its arrays through ``convert``."""
-    return type(batch)(*map(convert, vars(batch).values()))
+    return type(batch)(*(value if isinstance(value, int) else convert(value) for value in vars(batch).values()))
 
 
 def make_batch(rows, seq_len, objective="clm", batch_size=None):
@@ -119,31 +112,24 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None):
                  loss_targets=np.array(targets, np.int32), loss_weights=weights.astype(np.float32))
 
 
-def pad_batch(batch, length_multiple, token_multiple, loss_multiple):
+def pad_batch(batch, multiple):
     """Fills a batch up so that few shapes occur: a GPU prepares its work once for each.
 
-    The loss stays what it is: behind the end of a sequence stands what nothing before it can see, tokens that fill up
-    belong to no sequence, and losses that fill up weigh 0.
+    The loss stays what it is: the tokens that fill up are a sequence of their own, and the losses weigh 0.
 
     Args:
         batch: Batch.
-        length_multiple: the length of the padded sequences is rounded up to a multiple of this.
-        token_multiple, loss_multiple: the number of tokens and of losses likewise.
+        multiple: the numbers of tokens and of losses and ``length`` are rounded up to multiples of this.
 
     Returns:
         Batch.
     """
-    length = batch.pad_index.shape[1]
-    more_length, more_tokens, more_losses = (
-        -size % multiple for size, multiple in ((length, length_multiple), (len(batch.input_ids), token_multiple),
-                                                (len(batch.loss_positions), loss_multiple)))
-    row, place = np.divmod(batch.unpad_index, length)
-    firsts = np.repeat(batch.pad_index[:, :1], more_length, axis=1)
-    tokens = batch.input_ids, batch.position_ids, (row * (length + more_length) + place).astype(np.int32)
-    input_ids, position_ids, unpad_index = (np.pad(array, (0, more_tokens)) for array in tokens)
-    return Batch(input_ids, position_ids, np.concatenate([batch.pad_index, firsts], axis=1), unpad_index,
-                 *(np.pad(array, (0, more_losses))
-                   for array in (batch.loss_positions, batch.loss_targets, batch.loss_weights)))
+    more_tokens, more_losses = (-len(array) % multiple for array in (batch.input_ids, batch.loss_positions))
+    tokens = (np.pad(array, (0, more_tokens)) for array in (batch.input_ids, batch.position_ids))
+    losses = (np.pad(array, (0, more_losses))
+              for array in (batch.loss_positions, batch.loss_targets, batch.loss_weights))
+    offsets = np.append(batch.offsets, batch.offsets[-1] + np.int32(more_tokens))
+    return Batch(*tokens, offsets, batch.length + -batch.length % multiple, *losses)
 
 
 def batches_per_epoch(row_count, batch_size):

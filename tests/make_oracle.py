@@ -70,7 +70,7 @@ def reference_model(backbone, lora):
 def reference_loss(model, batch, smoothing):
     import torch
 
-    logits = model(padded_ids(batch)).logits.reshape(-1, CARD.vocabulary)[batch.unpad_index[batch.loss_positions]]
+    logits = model(padded_ids(batch)).logits[places_of_tokens(batch)][batch.loss_positions]
     log_p = torch.log_softmax(logits, dim=1)
     nll = -log_p.gather(1, torch.tensor(batch.loss_targets, dtype=torch.int64)[:, None]).squeeze(1)
     per_token = (1 - smoothing) * nll + smoothing * -log_p.mean(dim=1)
@@ -81,9 +81,14 @@ def padded_ids(batch):
     """Returns the ``(batch, length)`` tokens as transformers takes them, filled up with 0."""
     import torch
 
-    ids = np.zeros(batch.pad_index.shape, np.int64)
-    ids.flat[batch.unpad_index] = batch.input_ids
+    ids = np.zeros((len(batch.offsets) - 1, batch.length), np.int64)
+    ids[places_of_tokens(batch)] = batch.input_ids
     return torch.from_numpy(ids)
+
+
+def places_of_tokens(batch):
+    """Returns the row and the column of each token in padded rows."""
+    return np.repeat(np.arange(len(batch.offsets) - 1), np.diff(batch.offsets)), batch.position_ids
 
 
 def make():

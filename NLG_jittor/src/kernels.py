@@ -192,8 +192,8 @@ class Gelu(jt.Function):
 
 
 ATTENTION = """
-const int64_t heads = (int64_t)data["heads"], count = in1_shape0, batch = in0_shape0, length = in0_shape1;
-const int64_t head_width = in1_shape1 / 3 / heads;
+const int64_t heads = (int64_t)data["heads"], length = (int64_t)data["length"], batch = in0_shape0 - 1;
+const int64_t count = in1_shape0, head_width = in1_shape1 / 3 / heads;
 """
 ATTENTION_FORWARD = ATTENTION + "attention_forward(in1_p, in0_p, out0_p, out1_p, count, batch, length, heads, head_width);"
 ATTENTION_BACKWARD = ATTENTION + """
@@ -207,26 +207,25 @@ class Attention(jt.Function):
     Args:
         fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
         heads: number of heads.
-        pad_index: of common.batching.Packed.
+        offsets, length: of common.batching.Packed.
 
     Returns:
         ``(count, width)``.
     """
 
-    def execute(self, fused, heads, pad_index):
+    def execute(self, fused, heads, offsets, length):
         count, width = fused.shape
-        batch, length = pad_index.shape
         # A processor keeps the softmax, a GPU the logarithm of its denominator.
-        kept = (heads, count) if jt.flags.use_cuda else (batch, heads, length, length)
-        result, softmax = run(ATTENTION_FORWARD, [pad_index, fused], [(count, width // 3), kept], heads=heads)
-        self.saved = pad_index, fused, result, softmax
-        self.heads = heads
+        kept = (heads, count) if jt.flags.use_cuda else (offsets.shape[0] - 1, heads, length, length)
+        self.numbers = {"heads": heads, "length": length}
+        result, softmax = run(ATTENTION_FORWARD, [offsets, fused], [(count, width // 3), kept], **self.numbers)
+        self.saved = offsets, fused, result, softmax
         return result
 
     def grad(self, gradient):
         result, _ = run(ATTENTION_BACKWARD, [*self.saved, gradient], [self.saved[1].shape, self.saved[3].shape],
-                        heads=self.heads)
-        return result, None, None
+                        **self.numbers)
+        return result, None, None, None
 
 
 class TakeRows(jt.Function):

@@ -34,12 +34,13 @@ def causal_attention(fused, heads, packed):
     Returns:
         ``(count, width)``.
     """
-    return kernels.Attention.apply(fused, heads, packed.pad_index)
+    return kernels.Attention.apply(fused, heads, packed.offsets, packed.length)
 
 
 def pad(x, packed):
-    """``(count, width)`` to ``(batch, length, width)``; filled up with the first of each sequence."""
-    return x[packed.pad_index]
+    """``(count, width)`` to ``(batch, length, width)``, a sequence in each row and behind its end what comes next."""
+    places = packed.offsets[:-1].unsqueeze(1) + jt.arange(packed.length).unsqueeze(0)
+    return x[jt.minimum(places, x.shape[0] - 1)]
 
 
 def split_heads(fused, heads):
@@ -250,8 +251,8 @@ class GPT2LMModel(nn.Module):
         """
         hidden, fused = self.transformer(packed)
         cache = [split_heads(pad(each, packed), self.transformer.heads)[1:] for each in fused]
-        contexts, length = packed.pad_index.shape
-        last = hidden[packed.pad_index[jt.arange(contexts), lengths - 1]]
+        contexts, length = len(lengths), packed.length
+        last = hidden[packed.offsets[1:] - 1]
         is_filling = jt.arange(length).reshape(1, length) >= lengths.reshape(contexts, 1)
         return self.logits(last), cache, (is_filling.float32() * MASKED).reshape(contexts, 1, 1, length)
 

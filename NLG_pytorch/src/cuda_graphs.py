@@ -9,11 +9,12 @@ from collections import OrderedDict
 
 import device
 
+import numpy as np
 import torch
 
 from common.batching import converted, pad_batch
 
-LENGTH_MULTIPLE, TOKEN_MULTIPLE, LOSS_MULTIPLE = 32, 64, 64
+SIZE_MULTIPLE = 64
 MOST_RECORDINGS = 96
 
 
@@ -32,8 +33,9 @@ class Recording:
         self.replay = record(lambda: step(self.batch, self.learning_rate))
 
     def __call__(self, batch, learning_rate):
-        for tensor, array in zip(vars(self.batch).values(), vars(batch).values()):
-            tensor.copy_(torch.from_numpy(array), non_blocking=True)
+        for name, array in vars(batch).items():
+            if name != "length":
+                getattr(self.batch, name).copy_(torch.from_numpy(array), non_blocking=True)
         self.learning_rate.fill_(learning_rate)
         return self.replay().clone()  # the next replay writes over the original
 
@@ -53,11 +55,11 @@ class Recordings:
 
     def run(self, kind, step, batch, learning_rate):
         """Returns the loss of ``step`` on a Batch of numpy arrays; steps of one ``kind`` do the same."""
-        batch = pad_batch(batch, LENGTH_MULTIPLE, TOKEN_MULTIPLE, LOSS_MULTIPLE)
+        batch = pad_batch(batch, SIZE_MULTIPLE)
         if kind not in self.known_kinds:
             self.known_kinds.add(kind)
             return Recording(step, batch, lambda function: lambda: self.run_first(function))(batch, learning_rate)
-        key = kind, *(array.shape for array in vars(batch).values())
+        key = kind, *(np.shape(value) or value for value in vars(batch).values())
         if key not in self.recordings:
             # Recording waits for the GPU, so that what gives way is not at work.
             self.recordings[key] = Recording(step, batch, self.record)

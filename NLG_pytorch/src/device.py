@@ -68,13 +68,13 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int64, as torch's indices are.
+    """Copies a numpy array to the chosen device; integers become int32.
 
     A tensor stays what it is: a captured CUDA graph reads its own.
     """
     if isinstance(array, torch.Tensor):
         return array
-    array = np.ascontiguousarray(array, dtype=np.int64 if array.dtype.kind == "i" else np.float32)
+    array = np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32)
     return torch.from_numpy(array).to(_device, non_blocking=True)
 
 

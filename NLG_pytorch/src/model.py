@@ -33,13 +33,23 @@ def causal_attention(fused, heads, packed):
     Returns:
         ``(count, width)``.
     """
-    padded = merge_heads(F.scaled_dot_product_attention(*split_heads(pad(fused, packed), heads), is_causal=True))
-    return padded.flatten(0, 1).index_select(0, packed.unpad_index)
+    count, width = fused.shape
+    if fused.is_cuda:
+        # What scaled_dot_product_attention calls for nested tensors, its causal mask being number 1: for sequences one
+        # after another there is no public call that takes float32.
+        query, key, value = fused.view(1, count, 3, heads, -1).unbind(2)
+        output, *_ = torch.ops.aten._efficient_attention_forward(
+            query, key, value, None, packed.offsets, packed.offsets, packed.length, packed.length, 0.0,
+            custom_mask_type=1, compute_log_sumexp=True)
+        return output.view(count, width // 3)
+    return torch.cat([merge_heads(F.scaled_dot_product_attention(*split_heads(sequence[None], heads), is_causal=True))[0]
+                      for sequence in fused.split(packed.offsets.diff().tolist())])
 
 
 def pad(x, packed):
-    """``(count, width)`` to ``(batch, length, width)``; filled up with the first of each sequence."""
-    return x.index_select(0, packed.pad_index.flatten()).view(*packed.pad_index.shape, -1)
+    """``(count, width)`` to ``(batch, length, width)``, a sequence in each row and behind its end what comes next."""
+    places = packed.offsets[:-1, None] + torch.arange(packed.length, device=x.device)
+    return x[places.clamp(max=len(x) - 1)]
 
 
 def split_heads(fused, heads):
@@ -75,7 +85,7 @@ class CrossEntropy(torch.autograd.Function):
         log_probabilities = torch.log_softmax(logits, dim=1)
         context.save_for_backward(log_probabilities, targets)
         context.label_smoothing = label_smoothing
-        nll = -log_probabilities.gather(1, targets[:, None]).squeeze(1)
+        nll = -log_probabilities.gather(1, targets[:, None].long()).squeeze(1)
         return (1.0 - label_smoothing) * nll - label_smoothing * log_probabilities.mean(dim=1)
 
     @staticmethod
@@ -83,7 +93,7 @@ class CrossEntropy(torch.autograd.Function):
         log_probabilities, targets = context.saved_tensors
         slopes = log_probabilities.exp_().sub_(context.label_smoothing / log_probabilities.shape[1])
         at_target = torch.full_like(slopes[:, :1], context.label_smoothing - 1.0)
-        return slopes.scatter_add_(1, targets[:, None], at_target).mul_(gradient[:, None]), None, None
+        return slopes.scatter_add_(1, targets[:, None].long(), at_target).mul_(gradient[:, None]), None, None
 
 
 class LayerNorm(nn.Module):
@@ -269,8 +279,8 @@ class GPT2LMModel(nn.Module):
         cache = [split_heads(pad(each, packed), self.transformer.heads)[1:] for each in fused]
         # Copied once here, or by a product at every step.
         cache = [(key.contiguous(), value.contiguous()) for key, value in cache]
-        contexts, length = packed.pad_index.shape
-        last = hidden[packed.pad_index[torch.arange(contexts, device=hidden.device), lengths - 1]]
+        contexts, length = len(lengths), packed.length
+        last = hidden[packed.offsets[1:] - 1]
         is_filling = torch.arange(length, device=hidden.device)[None, :] >= lengths[:, None]
         return self.logits(last), cache, (is_filling * MASKED).reshape(contexts, 1, 1, length)
 

@@ -31,8 +31,8 @@ class TableState:
 def table_decoder(logits_of):
     """A Decoder over ``logits_of`` that keeps whole sequences as its state."""
     def prompt(packed, lengths):
-        rows = packed.input_ids[packed.pad_index].tolist()
-        sequences = [row[:length] for row, length in zip(rows, lengths)]
+        sequences = [ids.tolist() for ids in np.split(packed.input_ids, packed.offsets[1:-1])]
+        assert [len(ids) for ids in sequences] == lengths.tolist()
         return TableState(sequences), np.array([logits_of(sequence) for sequence in sequences])
 
     def advance(state, tokens, origins):

@@ -25,7 +25,7 @@ def arguments(tmp_path):
 # The ten rows of validation are three batches, which come together.
 def made_up_steps(seen, losses=lambda step: 2.0 - step / 10):
     def train(batch, learning_rate, is_update):
-        seen.append((batch.pad_index.shape, learning_rate, is_update))
+        seen.append((len(batch.offsets) - 1, learning_rate, is_update))
         return losses(sum(len(entry) == 3 for entry in seen))
     return Steps(train=train, validate=lambda batch: 3 * 1.5, save=lambda path, step: seen.append((path, step)),
                  peak_memory_bytes=lambda: 1 << 20, description={"framework": "made up"})
@@ -53,7 +53,7 @@ def test_steps_rates_and_intervals(arguments):
     assert len(steps) == 9  # 3 epochs of ceil(10 / 4) batches
     assert [rate for _, rate, _ in steps[:4]] == pytest.approx([0.0, 0.5, 1.0, 6 / 7])  # the first step's rate is 0
     assert [is_update for _, _, is_update in steps[:4]] == [False, True, False, True]
-    assert all(shape == (4, 4) for shape, _, _ in steps)
+    assert all(count == 4 for count, _, _ in steps)
     saved = [entry[1] for entry in seen if len(entry) == 2]
     assert saved == [3, 4, 6, 8, 9]  # every 4 steps and at the end of each epoch
     records = [json.loads(line) for line in open(arguments.work_dir + "/train_log.jsonl", encoding="utf-8")]

@@ -111,7 +111,7 @@ def test_attention(lengths, head_width, normal):
     fused, gradient = normal(count, 3 * width), normal(count, width)
     packed = pack([[0] * length for length in lengths])
     function = kernels.Attention()
-    result = function(jt.array(fused), heads, jt.array(packed.pad_index))
+    result = function(jt.array(fused), heads, jt.array(packed.offsets), packed.length)
     d_fused = function.grad(jt.array(gradient))[0]
     expected, slopes = zip(*(plain_attention(*arrays, heads) for arrays in zip(
         *(np.split(array.astype(np.float64), np.cumsum(lengths)[:-1]) for array in (fused, gradient)))))

@@ -192,24 +192,17 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
     dnnl_sgemm('T', 'N', total, in, rows, 1.f, dt, total, x, in, 0.f, da, in);
 }
 
-// How many places of a padded sequence are its own; see common.batching.Packed.
-static inline int64_t sequence_length(const int* places, int64_t length) {
-    int64_t count = 1;
-    while (count < length && places[count] == places[0] + count) count++;
-    return count;
-}
-
-// Causal attention over sequences one after another. qkv (count, 3, heads, head_width); pad_index (batch, most);
-// weights (batch, heads, most, most), of which each sequence uses as much as it is long; y like one of the three.
-static inline void attention_forward(const float* qkv, const int* pad_index, float* y, float* weights, int64_t count,
+// Causal attention over sequences one after another, which begin at `offsets` (batch + 1). qkv (count, 3, heads,
+// head_width); weights (batch, heads, most, most), of which each sequence uses as much as it is long; y like one of the
+// three.
+static inline void attention_forward(const float* qkv, const int* offsets, float* y, float* weights, int64_t count,
                                      int64_t batch, int64_t most, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width;
     const float factor = 1.f / std::sqrt((float)head_width);
     #pragma omp parallel for
     for (int64_t index = 0; index < batch * heads; index++) {
-        const int* places = pad_index + index / heads * most;
-        const int64_t length = sequence_length(places, most);
-        const float* query = qkv + places[0] * 3 * width + (index % heads) * head_width;
+        const int64_t first = offsets[index / heads], length = offsets[index / heads + 1] - first;
+        const float* query = qkv + first * 3 * width + (index % heads) * head_width;
         float* scores = weights + index * most * most;
         dnnl_sgemm('N', 'T', length, length, head_width, factor, query, 3 * width, query + width, 3 * width, 0.f,
                    scores, length);
@@ -222,22 +215,21 @@ static inline void attention_forward(const float* qkv, const int* pad_index, flo
             for (int64_t j = i + 1; j < length; j++) row[j] = 0;
         }
         dnnl_sgemm('N', 'N', length, head_width, length, 1.f, scores, length, query + 2 * width, 3 * width, 0.f,
-                   y + places[0] * width + (index % heads) * head_width, width);
+                   y + first * width + (index % heads) * head_width, width);
     }
 }
 
-static inline void attention_backward(const float* dy, const float* qkv, const int* pad_index, const float* y,
+static inline void attention_backward(const float* dy, const float* qkv, const int* offsets, const float* y,
                                       const float* weights, float* dqkv, float* dweights, int64_t count, int64_t batch,
                                       int64_t most, int64_t heads, int64_t head_width) {
     const int64_t width = heads * head_width;
     const float factor = 1.f / std::sqrt((float)head_width);
     #pragma omp parallel for
     for (int64_t index = 0; index < batch * heads; index++) {
-        const int* places = pad_index + index / heads * most;
-        const int64_t length = sequence_length(places, most);
-        const int64_t offset = places[0] * 3 * width + (index % heads) * head_width;
+        const int64_t first = offsets[index / heads], length = offsets[index / heads + 1] - first;
+        const int64_t offset = first * 3 * width + (index % heads) * head_width;
         const float *query = qkv + offset, *p = weights + index * most * most;
-        const float* grad = dy + places[0] * width + (index % heads) * head_width;
+        const float* grad = dy + first * width + (index % heads) * head_width;
         float *dquery = dqkv + offset, *dp = dweights + index * most * most;
         dnnl_sgemm('T', 'N', length, head_width, length, 1.f, p, length, grad, width, 0.f, dquery + 2 * width,
                    3 * width);
