@@ -10,6 +10,7 @@ float32.
 import functools
 import hashlib
 import os
+import re
 
 import jittor as jt
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 import device
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
-SOURCES = {"cpu": ("dropout.h", "cpu.h"),
-           "cuda": ("dropout.h", "cuda_products.h", "cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
+BASE = {"cpu": ("dropout.h", "cpu.h"), "cuda": ("dropout.h", "cuda_products.h")}
+MORE = {"cpu": (), "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
@@ -28,19 +29,25 @@ def is_half():
 
 
 @functools.lru_cache(maxsize=None)
-def header(kind):
-    """Returns the lines that include the sources for ``cpu`` or ``cuda``.
+def file_text(name):
+    """Returns the text of a file in kernel_sources."""
+    with open(os.path.join(FOLDER, name), encoding="utf-8") as file:
+        return file.read()
+
+
+@functools.lru_cache(maxsize=None)
+def header(kind, source):
+    """Returns the lines that include what ``source`` calls for ``cpu`` or ``cuda``.
 
     Jittor compiles anew when the text of an operation changes; the hash stands for the text of the included files.
     """
-    paths = [os.path.join(FOLDER, name) for name in SOURCES[kind]]
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            digest.update(file.read())
+    words = set(re.findall(r"\w+", source))
+    names = [*BASE[kind], *(name for name in MORE[kind]
+                            if words & set(re.findall(r"^static inline \w+ (\w+)\(", file_text(name), re.MULTILINE)))]
+    digest = hashlib.sha256("".join(map(file_text, names)).encode()).hexdigest()
     has_onednn = kind == "cpu" and jt.compile_extern.mkl_ops is not None
-    return (f"// {digest.hexdigest()}\n" + "#define HAS_ONEDNN\n" * has_onednn
-            + "".join(f'#include "{path}"\n' for path in paths))
+    return (f"// {digest}\n" + "#define HAS_ONEDNN\n" * has_onednn
+            + "".join(f'#include "{os.path.join(FOLDER, name)}"\n' for name in names))
 
 
 def run(source, inputs, outputs, **numbers):
@@ -62,8 +69,8 @@ def run(source, inputs, outputs, **numbers):
     for name, number in numbers.items():
         data[name] = float(number)
     if jt.flags.use_cuda:
-        return jt.code(shapes, dtypes, inputs, cuda_src=source, cuda_header=header("cuda"), data=data)
-    return jt.code(shapes, dtypes, inputs, cpu_src=source, cpu_header=header("cpu"), data=data)
+        return jt.code(shapes, dtypes, inputs, cuda_src=source, cuda_header=header("cuda", source), data=data)
+    return jt.code(shapes, dtypes, inputs, cpu_src=source, cpu_header=header("cpu", source), data=data)
 
 
 def scratch(shape):

@@ -1,4 +1,4 @@
-// What kernels.py computes on a GPU, on plain row-major arrays of the device; kernels_cpu.h has the same functions.
+// What kernels.py computes on a GPU, on plain row-major arrays of the device; cpu.h has the same functions.
 //
 // Products go to cuBLAS. It thinks in columns, so every call below passes its operands in the opposite order.
 #pragma once
@@ -25,15 +25,6 @@ static inline void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int
                        n, m, k, &alpha, b, type, ldb, a, type, lda, &beta, c, CUDA_R_32F, ldc,
                        precision == TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
           "a matrix product");
-}
-
-static inline void products(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, int64_t* a,
-                            int64_t lda, int64_t* b, int64_t ldb, int64_t* c, int64_t ldc, int64_t count) {
-    const float beta = 0.f;
-    check(cublasGemmBatchedEx(jittor::cublas_handle, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                              trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &alpha, (const void* const*)b, CUDA_R_32F,
-                              ldb, (const void* const*)a, CUDA_R_32F, lda, &beta, (void* const*)c, CUDA_R_32F, ldc,
-                              count, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT), "a batch of matrix products");
 }
 
 static inline __device__ float value_of(float x) { return x; }
