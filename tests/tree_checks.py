@@ -193,10 +193,11 @@ def test_dropout_acts_in_training_alone(oracle):
 
 
 def test_dropout_keeps_the_mean():
-    from lora import dropout
-
-    x = device.from_numpy(np.ones((400, 400), np.float32))
-    dropped = device.to_numpy(dropout(x, 0.25, True))
+    layer = MergedLinear(1, 1, r=1, lora_dropout=0.25, enable_lora=(True,))
+    layer.load_state_dict({name: device.from_numpy(np.full(shape, value, np.float32)) for name, shape, value in (
+        ("weight", (1, 1), 0.0), ("bias", (1,), 0.0), ("lora_A", (1, 1), 1.0), ("lora_B", (1, 1), 1.0))})
+    layer.train()
+    dropped = device.to_numpy(device.to_device(layer)(device.from_numpy(np.ones((160_000, 1), np.float32))))
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
     assert abs((dropped == 0).mean() - 0.25) < 0.01  # nine standard deviations of 160,000 draws
 

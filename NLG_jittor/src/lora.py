@@ -46,11 +46,6 @@ class MergedLinear(nn.Module):
                                         probability)
 
 
-def dropout(x, probability, training):
-    """Zeroes each element with ``probability`` and divides the rest by ``1 - probability``; in training only."""
-    return kernels.dropout(x, probability, kernels.dropout_seed()) if training and probability else x
-
-
 def mark_only_lora_as_trainable(model):
     """Freezes every parameter whose name has no ``lora_`` in it."""
     for name, parameter in model.named_parameters():
