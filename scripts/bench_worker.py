@@ -103,7 +103,13 @@ def kernel_table(report):
 
 
 def readable_kernel(key):
-    """Shortens the key of a Jittor kernel to its operations: ``unary exp, unary cast, reduce add`` for a fused one."""
+    """Shortens the key of a Jittor kernel: to its operations, ``unary exp, unary cast, reduce add`` for a fused one, or
+    to the functions that our own source calls.
+    """
+    source = re.search("«CODE:(.*?)«JIT:", key, re.DOTALL)
+    if source:
+        called = re.findall(r"(\w+)\((?:in|out)\d", source[1])
+        return textwrap.shorten(", ".join(dict.fromkeys(called)), 140)
     operations = []
     for part in re.split("«opkey[0-9a-f]+:", "«" + key if key.startswith("opkey") else key):
         name = part.split("«")[0]

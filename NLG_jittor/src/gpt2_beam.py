@@ -25,10 +25,11 @@ class State:
             kept = cache[origins] if self.step > 0 else None
             if self.step % 16 > 0:
                 return kept
-            # Few different sizes, for Jittor keeps the memory of every size that was in use.
             room = jt.zeros((len(origins), cache.shape[1], 16, cache.shape[3]))
             return room if kept is None else jt.concat([kept, room], dim=2)
 
+        if self.step % 16 == 0:
+            jt.gc()  # Jittor keeps the memory of every size that was in use
         self.generated = [(extended(keys), extended(values), self.step)
                           for keys, values, *_ in self.generated or self.prompt]
 

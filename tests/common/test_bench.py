@@ -13,6 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 import bench  # noqa: E402
+import bench_worker  # noqa: E402
 import plot_bench  # noqa: E402
 from bench_cases import full_set, made_up  # noqa: E402
 
@@ -309,3 +310,13 @@ def test_a_recorded_command_has_no_paths_and_keeps_what_follows_a_flag_without_v
             == "python scripts/bench.py train --profile --steps 3")
     worker = ["/some/python", "scripts/bench_worker.py", "--profile", "/some/file", "--output", "/some/file", "--", "x"]
     assert bench.for_the_record(worker, "--output", "--profile") == "python scripts/bench_worker.py -- x"
+
+
+@pytest.mark.parametrize("key, name", [
+    ("code«IN_SIZE:2«HEADER:// 93f8\n#include \"/some/cpu.h\"\n«CODE:\nconst int64_t rows = in0->num / from;\n"
+     "fill_rows(in2_p, out0_p, rows, to);\nweight_product(in0_p, in1_p, out0_p);\n«JIT:1«JIT_cpu:1",
+     "fill_rows, weight_product"),
+    ("«opkey0:array«T:int32«opkey1:binary«Tx:float32«OP:add«opkey2:reduce«OP:add«DIM=2«JIT:1", "array, binary add, reduce add"),
+    ("getitem«Ti:float32«IDIM=2", "getitem")])
+def test_a_profile_names_kernels_by_what_they_do(key, name):
+    assert bench_worker.readable_kernel(key) == name
