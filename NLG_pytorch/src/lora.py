@@ -52,7 +52,7 @@ class MergedLinear(nn.Module):
 
 
 class LoraLinear(torch.autograd.Function):
-    """A linear layer with LoRA's update on some projections: autograd would take three times as many small kernels.
+    """A linear layer with LoRA's update on some projections, whose small products run beside the large ones.
 
     Args:
         x: ``(rows, in)``.
@@ -66,36 +66,40 @@ class LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(context, x, weight, bias, lora_A, lora_B, columns, scaling, probability):
+        count, width = len(columns), len(lora_B) // len(columns)
+        with device.beside():
+            dropped, kept = torch.native_dropout(x, probability, True) if probability else (x, None)
+            reduced = dropped @ lora_A.T.to(x.dtype)
+            spread = x.new_zeros(len(bias), reduced.shape[1])  # scaling * lora_B, each projection's in its own columns
+            for column, b, part in zip(columns, lora_B.chunk(count), spread.chunk(count, dim=1)):
+                torch.mul(b, scaling, out=part[column * width:(column + 1) * width])
         result = torch.addmm(bias, x, weight)
-        dropped, kept = torch.native_dropout(x, probability, True) if probability else (x, None)
-        reduced = dropped @ lora_A.T.to(x.dtype)
+        device.join()
         context.save_for_backward(weight, lora_A, lora_B, dropped, kept, reduced)
         context.columns, context.scaling, context.probability = columns, scaling, probability
-        count, width = len(columns), len(lora_B) // len(columns)
-        for column, t, b in zip(columns, reduced.chunk(count, dim=1), lora_B.to(x.dtype).chunk(count)):
-            result[:, column * width:(column + 1) * width].addmm_(t, b.T, alpha=scaling)
-        return result
+        return result.addmm_(reduced, spread.T)
 
     @staticmethod
     def backward(context, gradient):
         weight, lora_A, lora_B, dropped, kept, reduced = context.saved_tensors
-        a, b = lora_A.to(gradient.dtype), lora_B.to(gradient.dtype)
-        d_reduced, d_b = torch.empty_like(reduced), torch.empty_like(b)
         count, width = len(context.columns), len(lora_B) // len(context.columns)
-        for index, column in enumerate(context.columns):
-            dy = gradient[:, column * width:(column + 1) * width]
-            t, d_t = (array.chunk(count, dim=1)[index] for array in (reduced, d_reduced))
-            d_t.addmm_(dy, b.chunk(count)[index], beta=0, alpha=context.scaling)
-            d_b.chunk(count)[index].addmm_(dy.T, t, beta=0)  # scaled in float32, lest it overflow in fp16
-        d_a = d_reduced.T @ dropped
-        d_x = None
-        if context.needs_input_grad[0]:
-            d_x = gradient @ weight.T
-            if kept is None:
-                d_x.addmm_(d_reduced, a)
-            else:
-                d_x.addcmul_(d_reduced @ a, kept, value=1.0 / (1.0 - context.probability))
-        return d_x, None, None, d_a.to(lora_A.dtype), context.scaling * d_b.to(lora_B.dtype), None, None, None
+        with device.beside():
+            a, b = lora_A.to(gradient.dtype), lora_B.to(gradient.dtype)
+            d_reduced, d_b = torch.empty_like(reduced), torch.empty_like(b)
+            for index, column in enumerate(context.columns):
+                dy = gradient[:, column * width:(column + 1) * width]
+                t, d_t = (array.chunk(count, dim=1)[index] for array in (reduced, d_reduced))
+                d_t.addmm_(dy, b.chunk(count)[index], beta=0, alpha=context.scaling)
+                d_b.chunk(count)[index].addmm_(dy.T, t, beta=0)
+            d_a = d_reduced.T @ dropped
+            update = d_reduced @ a if context.needs_input_grad[0] else None
+            # scaled in float32, lest it overflow in fp16
+            d_a, d_b = d_a.to(lora_A.dtype), context.scaling * d_b.to(lora_B.dtype)
+        d_x = gradient @ weight.T if context.needs_input_grad[0] else None
+        device.join()
+        if d_x is not None:
+            d_x.addcmul_(update, kept, value=1.0 / (1.0 - context.probability)) if kept is not None else d_x.add_(update)
+        return d_x, None, None, d_a, d_b, None, None, None
 
 
 def mark_only_lora_as_trainable(model):

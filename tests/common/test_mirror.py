@@ -22,6 +22,8 @@ EXTRA_NAMES = {
     ("pytorch", "lora.py", "LoraLinear.forward"): "see LoraLinear",
     ("pytorch", "lora.py", "LoraLinear.backward"): "see LoraLinear",
     ("pytorch", "device.py", "product_type"): "torch stores weights in the type of their products; kernels.py does in Jittor",
+    ("pytorch", "device.py", "beside"): "Jittor knows one stream",
+    ("pytorch", "device.py", "join"): "see beside",
     ("jittor", "model.py", "free_places_mask"): "torch takes a view of the places that are in use; Jittor has no views",
     ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
     ("jittor", "gpt2_beam.py", "log_softmax"): "torch.log_softmax; Jittor's loses digits over a whole vocabulary",
