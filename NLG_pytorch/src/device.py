@@ -1,6 +1,5 @@
 """Where the program runs: the device, its seeds and precision, and the border between numpy and torch."""
 
-import contextlib
 import os
 import resource
 
@@ -12,7 +11,6 @@ from common.errors import UserError
 FRAMEWORK = "pytorch"
 _device = torch.device("cpu")
 _precision = "fp32"
-_side_stream = None
 
 
 def set_up(device, random_seed, precision):
@@ -26,7 +24,7 @@ def set_up(device, random_seed, precision):
     Raises:
         UserError: ``cuda`` was asked for and there is none, ``tf32`` on a CPU, or several processes were started.
     """
-    global _device, _precision, _side_stream
+    global _device, _precision
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process; "
                         "start it with --nproc_per_node=1")
@@ -35,7 +33,6 @@ def set_up(device, random_seed, precision):
                         "was built for CUDA, or use --device cpu")
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     _device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu")
-    _side_stream = torch.cuda.Stream(_device) if use_cuda else None
     if precision == "tf32" and not use_cuda:
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision
@@ -58,26 +55,6 @@ def precision():
 def product_type():
     """Returns the type in which the factors of products are stored."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(_precision, torch.float32)
-
-
-@contextlib.contextmanager
-def beside():
-    """Lets a GPU run the kernels of the block beside those that come after it, until ``join``.
-
-    Small kernels leave most of a GPU idle. What the block makes and uses must live until ``join``.
-    """
-    if not on_gpu():
-        yield
-        return
-    _side_stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(_side_stream):
-        yield
-
-
-def join():
-    """Lets what comes next wait for what runs beside."""
-    if on_gpu():
-        torch.cuda.current_stream().wait_stream(_side_stream)
 
 
 def seed(value):
