@@ -4,8 +4,6 @@
 # and what the trees import, no more, where data/demo/ holds the demo data already.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-for python in "${PYTHON_PYTORCH:-$root/.venv_pytorch/bin/python}" "${PYTHON_JITTOR:-$root/.venv_jittor/bin/python}"; do
-    if command -v "$python" >/dev/null; then exec "$python" "$root/scripts/check_gpu.py" "$@"; fi
-done
-echo "check_gpu.sh: error: no environment here: run scripts/setup.sh, or set PYTHON_PYTORCH or PYTHON_JITTOR" >&2
-exit 2
+PYTHON=${PYTHON:-${PYTHON_PYTORCH:-${PYTHON_JITTOR:-}}}
+source "$root/scripts/any_python.sh"
+exec "$python" "$root/scripts/check_gpu.py" "$@"

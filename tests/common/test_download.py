@@ -148,7 +148,7 @@ def checkout(tmp_path, project_root):
     shutil.copytree(project_root / "common", root / "common", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "scripts").mkdir()
     (root / "pretrained_checkpoints").mkdir()
-    for name in ("download_pretrained_checkpoints.sh", "download_pretrained_checkpoints.py"):
+    for name in ("any_python.sh", "download_pretrained_checkpoints.sh", "download_pretrained_checkpoints.py"):
         shutil.copy(project_root / "scripts" / name, root / "scripts")
     (root / "scripts" / "common").symlink_to("../common")
     cards = root / "common" / "model_cards.py"
@@ -242,7 +242,7 @@ def test_the_choice_of_the_interpreter(checkout):
     done = run(checkout, "--help", PYTHON="/no/such/python")
     assert done.returncode == 2 and "PYTHON=/no/such/python: no such interpreter" in done.stderr
     done = run(checkout, "--help", PYTHON="")
-    assert done.returncode == 2 and "run  bash scripts/setup.sh  first" in done.stderr
+    assert done.returncode == 2 and "run bash scripts/setup.sh first" in done.stderr
     for tree in ("jittor", "pytorch"):  # the later one goes first
         python = checkout / f".venv_{tree}" / "bin" / "python"
         python.parent.mkdir(parents=True)
