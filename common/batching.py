@@ -99,16 +99,17 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None):
         Batch.
     """
     sequences = [(row.context + row.completion)[:seq_len] for row in rows]
-    positions, targets, counts, start = [], [], [], 0
-    for row, sequence in zip(rows, sequences):
+    packed = pack(sequences)
+    positions, targets, counts = [], [], []
+    for row, sequence, start in zip(rows, sequences, packed.offsets.tolist()):
         first = 0 if objective == "jlm" else len(row.context) - 1
-        positions.extend(range(start + first, start + len(sequence) - 1))
-        targets.extend(sequence[first + 1:])
-        counts.append(max(len(sequence) - 1 - first, 0))
-        start += len(sequence)
+        predicted = sequence[first + 1:]
+        positions.extend(range(start + first, start + first + len(predicted)))
+        targets.extend(predicted)
+        counts.append(len(predicted))
     batch_counts = np.add.reduceat(counts, range(0, len(rows), batch_size or len(rows)))
     weights = np.repeat(1.0 / (batch_counts + 0.0001), batch_counts)
-    return Batch(**vars(pack(sequences)), loss_positions=np.array(positions, np.int32),
+    return Batch(**vars(packed), loss_positions=np.array(positions, np.int32),
                  loss_targets=np.array(targets, np.int32), loss_weights=weights.astype(np.float32))
 
 
@@ -163,16 +164,13 @@ def validation_batches(rows, batch_size, seq_len, objective, most_tokens=1024):
     Args:
         rows, batch_size, seq_len, objective: as for make_batch.
         most_tokens: batches are put together up to so many tokens.
-
-    Yields:
-        ``(Batch, number of rows in it)``.
     """
     together, tokens = [], 0
     for start in range(0, len(rows), batch_size):
         more = rows[start:start + batch_size]
         count = sum(min(len(row.context) + len(row.completion), seq_len) for row in more)
         if together and tokens + count > most_tokens:
-            yield make_batch(together, seq_len, objective, batch_size), len(together)
+            yield make_batch(together, seq_len, objective, batch_size)
             together, tokens = [], 0
         together, tokens = together + more, tokens + count
-    yield make_batch(together, seq_len, objective, batch_size), len(together)
+    yield make_batch(together, seq_len, objective, batch_size)

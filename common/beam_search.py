@@ -25,8 +25,7 @@ class Decoder:
     """What a framework does for the search.
 
     Attributes:
-        prompt: ``(Packed of the contexts, lengths (contexts,) int32) -> (state, logits)``; logits
-            ``(contexts, vocabulary)`` stay on the device.
+        prompt: ``(Packed of the contexts) -> (state, logits)``; logits ``(contexts, vocabulary)`` stay on the device.
         advance: ``(state, tokens (rows,) int32, origins (rows,) int32) -> logits (rows, vocabulary)``; hypothesis
             ``i`` continues what was row ``origins[i]`` with ``tokens[i]``. At the first call, ``origins[i]`` is a row
             of ``prompt`` and each context has its beam for the first time.
@@ -151,9 +150,8 @@ def search(decoder, contexts, settings):
         List of int arrays, the best hypothesis of each context (its end token included), and their scores
         ``sum log p / length^length_penalty`` (Wu et al. 2016, section 7, with the plain power of the length).
     """
-    lengths = np.array([len(context) for context in contexts], np.int32)
     beam, eos = settings.beam, np.array(settings.eos_token_id)
-    state, logits = decoder.prompt(pack(contexts), lengths)
+    state, logits = decoder.prompt(pack(contexts))
     history = np.zeros((len(contexts), 1, 0), np.int64)
     scores = np.zeros((len(contexts), 1), np.float32)
     candidates = Candidates(len(contexts), settings)

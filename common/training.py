@@ -159,9 +159,9 @@ def validation_loss(arguments, steps, rows):
     losses = []
     with tqdm(total=len(rows), desc="validation", unit="row", leave=False, dynamic_ncols=True, mininterval=1.0,
               disable=None) as bar:
-        for batch, count in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.obj):
+        for batch in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.obj):
             losses.append(steps.validate(batch))
-            bar.update(count)
+            bar.update(len(batch.offsets) - 1)
         return sum(map(float, losses)) / batches_per_epoch(len(rows), arguments.valid_batch_size)
 
 

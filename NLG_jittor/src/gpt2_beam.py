@@ -5,6 +5,7 @@ import device
 from model import MASKED, GPT2LMModel
 
 import jittor as jt
+import numpy as np
 
 from common.arguments import beam_arguments
 from common.batching import converted
@@ -34,9 +35,9 @@ class State:
                           for keys, values, *_ in self.generated or self.prompt]
 
 
-def read_prompt(model, packed, lengths):
+def read_prompt(model, packed):
     """Reads the contexts of a Packed; returns the State and the logits behind each."""
-    lengths = device.from_numpy(lengths)
+    lengths = device.from_numpy(np.diff(packed.offsets))
     with jt.no_grad():
         logits, prompt, prompt_mask = model.prompt(converted(packed, device.from_numpy), lengths)
     return State(lengths, prompt, prompt_mask), logits
@@ -98,7 +99,7 @@ def build_decoder(card, arrays):
     model = GPT2LMModel(card)
     model.load_arrays(arrays)
     model = device.to_device(model)
-    return Decoder(prompt=lambda *inputs: read_prompt(model, *inputs),
+    return Decoder(prompt=lambda packed: read_prompt(model, packed),
                    advance=lambda *inputs: advance(model, *inputs), top_tokens=top_tokens)
 
 

@@ -9,7 +9,6 @@ from collections import OrderedDict
 
 import device
 
-import numpy as np
 import torch
 
 from common.batching import converted, pad_batch
@@ -33,9 +32,9 @@ class Recording:
         self.replay = record(lambda: step(self.batch, self.learning_rate))
 
     def __call__(self, batch, learning_rate):
-        for name, array in vars(batch).items():
-            if name != "length":
-                getattr(self.batch, name).copy_(torch.from_numpy(array), non_blocking=True)
+        for tensor, array in zip(vars(self.batch).values(), vars(batch).values()):
+            if isinstance(tensor, torch.Tensor):
+                tensor.copy_(torch.from_numpy(array), non_blocking=True)
         self.learning_rate.fill_(learning_rate)
         return self.replay().clone()  # the next replay writes over the original
 
@@ -59,7 +58,7 @@ class Recordings:
         if kind not in self.known_kinds:
             self.known_kinds.add(kind)
             return Recording(step, batch, lambda function: lambda: self.run_first(function))(batch, learning_rate)
-        key = kind, *(np.shape(value) or value for value in vars(batch).values())
+        key = kind, batch.length, len(batch.offsets), len(batch.input_ids), len(batch.loss_positions)
         if key not in self.recordings:
             # Recording waits for the GPU, so that what gives way is not at work.
             self.recordings[key] = Recording(step, batch, self.record)

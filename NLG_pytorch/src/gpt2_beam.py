@@ -3,6 +3,7 @@
 import device
 from model import MASKED, GPT2LMModel
 
+import numpy as np
 import torch
 
 from common.arguments import beam_arguments
@@ -36,9 +37,9 @@ class State:
         self.generated = generated
 
 
-def read_prompt(model, packed, lengths):
+def read_prompt(model, packed):
     """Reads the contexts of a Packed; returns the State and the logits behind each."""
-    lengths = device.from_numpy(lengths)
+    lengths = device.from_numpy(np.diff(packed.offsets))
     with torch.no_grad():
         logits, prompt, prompt_mask = model.prompt(converted(packed, device.from_numpy), lengths)
     return State(lengths, prompt, prompt_mask), logits
@@ -83,7 +84,7 @@ def build_decoder(card, arrays):
     model = GPT2LMModel(card)
     model.load_arrays(arrays)
     model = device.to_device(model)
-    return Decoder(prompt=lambda *inputs: read_prompt(model, *inputs),
+    return Decoder(prompt=lambda packed: read_prompt(model, packed),
                    advance=lambda *inputs: advance(model, *inputs), top_tokens=top_tokens)
 
 

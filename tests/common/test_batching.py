@@ -112,15 +112,15 @@ def test_skipped_batches_leave_the_rest_as_they_are():
 def test_validation_takes_file_order_and_a_short_last_batch():
     rows = [Row([index + 1], [9]) for index in range(5)]
     batches = list(validation_batches(rows, 2, 8, "clm", most_tokens=1))
-    assert [batch.input_ids.tolist() for batch, _ in batches] == [[1, 9, 2, 9], [3, 9, 4, 9], [5, 9]]
-    assert [count for _, count in batches] == [2, 2, 1]
+    assert [batch.input_ids.tolist() for batch in batches] == [[1, 9, 2, 9], [3, 9, 4, 9], [5, 9]]
+    assert [len(batch.offsets) - 1 for batch in batches] == [2, 2, 1]
 
 
 def test_validation_puts_whole_batches_together():
     rows = [Row([index + 1], [9]) for index in range(7)]
     batches = list(validation_batches(rows, 2, 8, "clm", most_tokens=11))
-    assert [batch.input_ids.tolist()[::2] for batch, _ in batches] == [[1, 2, 3, 4], [5, 6, 7]]
-    assert batches[1][0].loss_weights == pytest.approx([1 / 2.0001, 1 / 2.0001, 1 / 1.0001])
+    assert [batch.input_ids.tolist()[::2] for batch in batches] == [[1, 2, 3, 4], [5, 6, 7]]
+    assert batches[1].loss_weights == pytest.approx([1 / 2.0001, 1 / 2.0001, 1 / 1.0001])
 
 
 @pytest.mark.parametrize("line, message", [

@@ -30,9 +30,9 @@ class TableState:
 
 def table_decoder(logits_of):
     """A Decoder over ``logits_of`` that keeps whole sequences as its state."""
-    def prompt(packed, lengths):
+    def prompt(packed):
         sequences = [ids.tolist() for ids in np.split(packed.input_ids, packed.offsets[1:-1])]
-        assert [len(ids) for ids in sequences] == lengths.tolist()
+        assert packed.length == max(map(len, sequences))
         return TableState(sequences), np.array([logits_of(sequence) for sequence in sequences])
 
     def advance(state, tokens, origins):
