@@ -14,11 +14,12 @@ import sys
 import tempfile
 
 from common.checkpoint import read_record
-from common.commands import ROOT, interpreter
+from common.commands import interpreter
 from common.decoding import cut_text, read_predictions
 from common.encoding import encode_rows
 from common.errors import UserError
 from common.files import write_json_lines
+from common.paths import ROOT
 from common.squad import Windows, context_of
 from common.tasks import TASKS, as_words, beam_flags
 from common.tokenizer import load_tokenizer

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import sha256_of, write_json
+from common.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

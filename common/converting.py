@@ -11,6 +11,7 @@ import functools
 
 from tqdm import tqdm
 
+from common.checks import at_least_one, member, require, shortened
 from common.errors import UserError
 from common.files import read_json, read_lines, write_json_lines
 
@@ -18,37 +19,6 @@ SEEN_CATEGORIES = frozenset((
     "Airport", "Astronaut", "Building", "City", "ComicsCharacter",
     "Food", "Monument", "SportsTeam", "University", "WrittenWork",
 ))
-_KINDS = {str: "a string", list: "a list", dict: "an object", int: "a whole number"}
-
-
-def require(value, kind, where, name):
-    """Returns ``value`` if it is a ``kind`` (a key of ``_KINDS``) that UTF-8 can hold.
-
-    Raises:
-        UserError: it is not; the message starts with ``where``.
-    """
-    if not isinstance(value, kind):
-        raise UserError(f"{where}: {name} is {shortened(value)}, expected {_KINDS[kind]}")
-    if kind is str:
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise UserError(f"{where}: {name} holds half of a surrogate pair: {shortened(value)}") from None
-    return value
-
-
-def shortened(value, length=60):
-    """Returns a value for a message: in ASCII and not longer than ``length``."""
-    text = ascii(value)
-    return text if len(text) <= length else text[:length] + "..."
-
-
-def member(record, key, kind, where):
-    """Returns ``record[key]`` after checking that it is there and is a ``kind``."""
-    require(record, dict, where, "this")
-    if key not in record:
-        raise UserError(f"{where}: no {key!r}; found {', '.join(map(repr, record)) or 'an empty object'}")
-    return require(record[key], kind, where, repr(key))
 
 
 def convert_e2e(path):
@@ -117,15 +87,6 @@ def _linearised(triples, where):
     if not triples:
         raise UserError(f"{where}: the triple set is empty")
     return " | ".join(" : ".join(triple) for triple in triples)
-
-
-def at_least_one(records, path):
-    """Yields the records, and raises UserError, which names ``path``, when there are none."""
-    record = None
-    for record in records:
-        yield record
-    if record is None:
-        raise UserError(f"{path}: holds no rows")
 
 
 def main(argv, convert):

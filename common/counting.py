@@ -15,12 +15,12 @@ import matplotlib
 
 from common.encoding import read_formatted
 from common.files import atomic_write, write_json
+from common.paths import ROOT
 from common.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: a machine may have no display)
 
-ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PREDICATES_SHOWN = 20
 TITLES = {"e2e": "E2E: Type", "webnlg": "WebNLG: category", "dart": "DART: most frequent predicates",
           "squad": "SQuAD: question word"}

@@ -17,10 +17,10 @@ from common.demo_grammar import VALUES, pick, reference, shuffled
 from common.demo_triples import CATEGORIES, describe, draw_facts, draw_subject
 from common.encoding import encode_file
 from common.files import atomic_write, write_json, write_json_lines
+from common.paths import ROOT
 from common.squad import convert_squad
 from common.tokenizer import load_tokenizer
 
-ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 DATASETS = ("e2e", "webnlg", "dart", "squad")
 MR_COUNTS = {"train": 300, "valid": 40, "test": 40}
 REFERENCES = (3, 4, 5)

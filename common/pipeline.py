@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 from common.arguments import flags_of_programs
-from common.commands import ROOT, Command, interpreter, relative, run_command
+from common.commands import Command, interpreter, relative, run_command
 from common.errors import UserError
 from common.model_cards import MODEL_CARDS
+from common.paths import ROOT
 from common.report import write_report
 from common.scoring_stages import decode_command, score_command, score_sets
 from common.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags

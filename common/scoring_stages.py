@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.commands import ROOT
+from common.paths import ROOT
 from common.tasks import as_words
 
 BOOTSTRAP = 1000  # resamples; the usual number, and scoring them takes a fraction of what METEOR takes

@@ -22,7 +22,7 @@ import sys
 
 from tqdm import tqdm
 
-from common.converting import at_least_one, member, require, shortened
+from common.checks import at_least_one, member, require, shortened
 from common.errors import UserError
 from common.files import read_json, write_json_lines
 from common.tokenizer import load_tokenizer

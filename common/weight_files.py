@@ -13,10 +13,9 @@ import safetensors
 
 from common.errors import UserError
 from common.files import read_json
+from common.paths import PRETRAINED
 from common.torch_pickle import ZIP_MAGIC, read_torch, widen_bfloat16
 
-ROOT = Path(__file__).resolve().parent.parent
-PRETRAINED = ROOT / "pretrained_checkpoints"
 SUFFIXES = (".safetensors", ".pt", ".bin", ".pth")
 INDEX = ".index.json"
 FOLDER_FILES = ("model.safetensors", "model.safetensors" + INDEX, "pytorch_model.bin", "pytorch_model.bin" + INDEX)

@@ -29,9 +29,9 @@ from common.errors import UserError, run_main
 from common.files import read_json, write_json
 from common.gpu_monitor import Watch, find_gpu
 from common.model_cards import MODEL_CARDS
+from common.paths import ROOT
 from common.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 
-ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("train", "eval", "beam")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SYSTEMS = {"pytorch": ("pytorch",), "jittor": ("jittor",), "both": ("pytorch", "jittor"), "peft": ("peft",),

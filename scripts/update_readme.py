@@ -8,12 +8,11 @@ replaced by that file without its heading. With --check nothing is written and e
 
 import argparse
 import re
-from pathlib import Path
 
 from common.errors import UserError, run_main
 from common.files import atomic_write
+from common.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 

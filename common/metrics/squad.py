@@ -9,7 +9,7 @@ import collections
 import re
 import string
 
-from common.converting import member, require
+from common.checks import member, require
 from common.errors import UserError
 from common.files import read_json
 from common.metrics.bootstrap import mean_tally
