@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from common.checkpoint import read_record
+from common.model.checkpoint import read_record
 from common.commands import interpreter
 from common.decoding import cut_text, read_predictions
 from common.encoding import encode_rows
@@ -23,7 +23,7 @@ from common.paths import ROOT
 from common.squad import Windows, context_of
 from common.tasks import TASKS, as_words, beam_flags
 from common.tokenizer import load_tokenizer
-from common.weight_files import resolve_checkpoint
+from common.model.weight_files import resolve_checkpoint
 
 
 def flags_of(checkpoint):

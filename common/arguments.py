@@ -3,8 +3,8 @@
 import argparse
 
 from common.errors import UserError
-from common.lora_arrays import LoraSettings
-from common.model_cards import MODEL_CARDS
+from common.model.lora_arrays import LoraSettings
+from common.model.model_cards import MODEL_CARDS
 from common.vocabulary import END_OF_TEXT
 
 # Flag of each precision beside the default, fp32.

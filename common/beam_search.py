@@ -14,9 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from common.batching import pack, read_rows
-from common.checkpoint import load_weights
+from common.model.checkpoint import load_weights
 from common.files import write_json, write_json_lines
-from common.lora_arrays import merge_lora
+from common.model.lora_arrays import merge_lora
 from common.vocabulary import END_OF_TEXT
 
 

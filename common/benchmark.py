@@ -8,10 +8,10 @@ import time
 import numpy as np
 
 from common.batching import Row, epoch_order, make_batch
-from common.checkpoint import load_weights
+from common.model.checkpoint import load_weights
 from common.errors import UserError
 from common.files import write_json_lines
-from common.model_cards import backbone_shapes
+from common.model.model_cards import backbone_shapes
 from common.schedule import make_schedule
 
 RANDOM = "random"  # what --init_checkpoint says for weights that are made on the spot

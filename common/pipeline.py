@@ -9,7 +9,7 @@ from pathlib import Path
 from common.arguments import flags_of_programs
 from common.commands import Command, interpreter, relative, run_command
 from common.errors import UserError
-from common.model_cards import MODEL_CARDS
+from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
 from common.report import write_report
 from common.scoring_stages import decode_command, score_command, score_sets

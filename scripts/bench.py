@@ -28,7 +28,7 @@ from common.commands import interpreter, relative
 from common.errors import UserError, run_main
 from common.files import read_json, write_json
 from common.gpu_monitor import Watch, find_gpu
-from common.model_cards import MODEL_CARDS
+from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
 from common.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 

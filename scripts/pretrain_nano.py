@@ -30,7 +30,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from common.errors import UserError, run_main
 from common.files import atomic_write, write_json
-from common.model_cards import MODEL_CARDS, backbone_shapes
+from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
 from common.pretraining_sources import read_sources
 from common.tokenizer import load_tokenizer

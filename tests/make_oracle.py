@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from common.batching import Row, make_batch  # noqa: E402
 from common.files import atomic_write  # noqa: E402
-from common.lora_arrays import LoraSettings, initial_lora  # noqa: E402
-from common.model_cards import ModelCard, backbone_shapes  # noqa: E402
+from common.model.lora_arrays import LoraSettings, initial_lora  # noqa: E402
+from common.model.model_cards import ModelCard, backbone_shapes  # noqa: E402
 
 PATH = Path(__file__).resolve().parent / "oracle.npz"
 CARD = ModelCard("gpt2.test", 24, 2, 3, "gpt2-test", positions=48, vocabulary=97)

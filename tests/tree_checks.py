@@ -20,7 +20,7 @@ from plain_beam_search import plain_search
 from common.arguments import training_arguments
 from common.batching import converted, make_batch, pack
 from common.beam_search import SearchSettings, search
-from common.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
+from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
 
 
 @pytest.fixture(scope="module")

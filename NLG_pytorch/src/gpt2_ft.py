@@ -12,9 +12,9 @@ import torch
 
 from common.arguments import training_arguments
 from common.batching import converted
-from common.checkpoint import load_weights, new_record, save_lora
+from common.model.checkpoint import load_weights, new_record, save_lora
 from common.errors import run_main
-from common.lora_arrays import initial_lora
+from common.model.lora_arrays import initial_lora
 from common.training import Steps, run_training
 
 

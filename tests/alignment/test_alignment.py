@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from common.files import read_json_lines
-from common.model_cards import MODEL_CARDS
-from common.weight_files import read_arrays
+from common.model.model_cards import MODEL_CARDS
+from common.model.weight_files import read_arrays
 
 FRAMEWORKS = ("pytorch", "jittor")
 STEPS = 100
@@ -20,8 +20,8 @@ import device
 import numpy as np
 from model import GPT2LMModel
 from common.batching import converted, pack
-from common.model_cards import MODEL_CARDS
-from common.weight_files import read_arrays
+from common.model.model_cards import MODEL_CARDS
+from common.model.weight_files import read_arrays
 device.set_up("cpu", 1, "fp32")
 card = MODEL_CARDS["gpt2.nano"]
 model = GPT2LMModel(card)

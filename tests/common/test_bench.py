@@ -23,7 +23,7 @@ from common.bench_report import (case_line, key_of, markdown, middle_round, read
                                  write_table)
 from common.errors import UserError  # noqa: E402
 from common.files import read_json, write_json, write_json_lines  # noqa: E402
-from common.model_cards import MODEL_CARDS, backbone_shapes  # noqa: E402
+from common.model.model_cards import MODEL_CARDS, backbone_shapes  # noqa: E402
 
 ROWS = [Row([index + 1] * (3 + index % 4), [9] * (2 + index % 3)) for index in range(10)]
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from common import weight_files
+from common.model import weight_files
 from common.errors import UserError
-from common.model_cards import ModelCard, backbone_shapes
-from common.weight_files import read_arrays
+from common.model.model_cards import ModelCard, backbone_shapes
+from common.model.weight_files import read_arrays
 from scripts import download_pretrained_checkpoints as download
 
 CARD = ModelCard("gpt2.sm", width=8, layers=1, heads=2, folder="gpt2", positions=8, vocabulary=16)

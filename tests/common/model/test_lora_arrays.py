@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.lora_arrays import TARGETS, LoraSettings, initial_lora, lora_shapes, merge_lora
-from common.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
+from common.model.lora_arrays import TARGETS, LoraSettings, initial_lora, lora_shapes, merge_lora
+from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
 
 CARD = ModelCard("gpt2.test", 8, 1, 2, "x", positions=4, vocabulary=11)
 

@@ -13,10 +13,10 @@ import safetensors.numpy
 
 from common.errors import UserError
 from common.files import atomic_write, sha256_of
-from common.lora_arrays import lora_shapes
-from common.model_cards import MODEL_CARDS, backbone_shapes
+from common.model.lora_arrays import lora_shapes
+from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.paths import ROOT
-from common.weight_files import (open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once,
+from common.model.weight_files import (open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once,
                                  shorten)
 
 METADATA_KEY = "lora_record"

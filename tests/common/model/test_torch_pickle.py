@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.torch_pickle import read_torch
+from common.model.torch_pickle import read_torch
 
 torch = pytest.importorskip("torch", reason="torch writes the files that these tests read")
 both_formats = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from common import checkpoint, files, weight_files
-from common.checkpoint import (LoraRecord, check_record, check_shapes, find_backbone, load_weights, new_record,
+from common import files
+from common.model import checkpoint, weight_files
+from common.model.checkpoint import (LoraRecord, check_record, check_shapes, find_backbone, load_weights, new_record,
                                read_lora, read_record, save_lora, split_arrays)
 from common.errors import UserError
-from common.lora_arrays import LoraSettings, initial_lora, lora_shapes
-from common.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
-from common.weight_files import read_arrays, resolve_checkpoint
+from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes
+from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
+from common.model.weight_files import read_arrays, resolve_checkpoint
 
 CARD = ModelCard("gpt2.test", width=6, layers=2, heads=2, folder="gpt2-test", positions=8, vocabulary=11)
 SETTINGS = LoraSettings(rank=2, alpha=32, targets=("q", "v"))
