@@ -12,14 +12,14 @@ import os
 import random
 import re
 
-from common.converting import SEEN_CATEGORIES, convert_dart, convert_e2e, convert_webnlg
+from common.data.converting import SEEN_CATEGORIES, convert_dart, convert_e2e, convert_webnlg
 from common.demo_grammar import VALUES, pick, reference, shuffled
 from common.demo_triples import CATEGORIES, describe, draw_facts, draw_subject
-from common.encoding import encode_file
+from common.data.encoding import encode_file
 from common.files import atomic_write, write_json, write_json_lines
 from common.paths import ROOT
-from common.squad import convert_squad
-from common.tokenizer import load_tokenizer
+from common.data.squad import convert_squad
+from common.data.tokenizer import load_tokenizer
 
 DATASETS = ("e2e", "webnlg", "dart", "squad")
 MR_COUNTS = {"train": 300, "valid": 40, "test": 40}

@@ -3,7 +3,7 @@
     python scripts/count_datasets.py [--datasets e2e webnlg dart squad] [--data data] [--counts log] [--output figure]
 """
 
-from common.counting import main
+from common.data.counting import main
 from common.errors import run_main
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python scripts/create_datasets.py [e2e|webnlg|dart|squad|all] [--source DIR]
 """
 
-from common.datasets import main
+from common.data.datasets import main
 from common.errors import run_main
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from common.files import atomic_write, write_json
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
 from common.pretraining_sources import read_sources
-from common.tokenizer import load_tokenizer
+from common.data.tokenizer import load_tokenizer
 
 WARMUP_SHARE = 0.02
 LOG_INTERVAL = 100

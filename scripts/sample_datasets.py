@@ -4,7 +4,7 @@
 """
 
 from common.errors import run_main
-from common.sampling import main
+from common.data.sampling import main
 
 if __name__ == "__main__":
     run_main(main)

@@ -47,7 +47,7 @@ def vocab(project_root):
 @pytest.fixture(scope="session")
 def tokenizer(vocab):
     """GPT-2's tokenizer."""
-    from common.tokenizer import load_tokenizer
+    from common.data.tokenizer import load_tokenizer
 
     return load_tokenizer(vocab)
 

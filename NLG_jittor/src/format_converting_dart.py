@@ -3,7 +3,7 @@
     python src/format_converting_dart.py data/dart/dart-v1.1.1-full-train.json data/dart/train_formatted.jsonl
 """
 
-from common.converting import main_dart as main
+from common.data.converting import main_dart as main
 from common.errors import run_main
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python src/format_converting_e2e.py data/e2e/train.txt data/e2e/train_formatted.jsonl
 """
 
-from common.converting import main_e2e as main
+from common.data.converting import main_e2e as main
 from common.errors import run_main
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 """
 
 from common.errors import run_main
-from common.squad import main
+from common.data.squad import main
 
 if __name__ == "__main__":
     run_main(main)

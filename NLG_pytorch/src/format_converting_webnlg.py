@@ -4,7 +4,7 @@
         data/webnlg_challenge_2017/train_formatted.jsonl
 """
 
-from common.converting import main_webnlg as main
+from common.data.converting import main_webnlg as main
 from common.errors import run_main
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
         --input_file ./data/e2e/test_formatted.jsonl --output_ref_file e2e_ref.txt --output_pred_file e2e_pred.txt
 """
 
-from common.decoding import main
+from common.data.decoding import main
 from common.errors import run_main
 
 if __name__ == "__main__":

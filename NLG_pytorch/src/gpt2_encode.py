@@ -4,7 +4,7 @@
         --add_bos --add_eos
 """
 
-from common.encoding import main
+from common.data.encoding import main
 from common.errors import run_main
 
 if __name__ == "__main__":

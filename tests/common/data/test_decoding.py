@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.converting import convert_e2e, convert_webnlg
-from common.decoding import cut_ids, cut_text, finish, main, write_references
+from common.data.converting import convert_e2e, convert_webnlg
+from common.data.decoding import cut_ids, cut_text, finish, main, write_references
 from common.errors import UserError
 from common.files import write_json_lines
 

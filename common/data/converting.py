@@ -1,4 +1,4 @@
-"""E2E, WebNLG and DART as published (SQuAD: see common.squad), turned into lines of ``{"context", "completion"}``.
+"""E2E, WebNLG and DART as published (SQuAD: see common.data.squad), turned into lines of ``{"context", "completion"}``.
 
     python src/format_converting_e2e.py    data/e2e/train.txt data/e2e/train_formatted.jsonl
     python src/format_converting_webnlg.py data/webnlg_challenge_2017/dev.json \\

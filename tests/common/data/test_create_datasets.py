@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from common import datasets
-from common.datasets import RAW_FILES, RawFile, judge, main
+from common.data import datasets
+from common.data.datasets import RAW_FILES, RawFile, judge, main
 from common.errors import UserError
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from common.checks import at_least_one, require
 from common.files import read_json_lines, read_lines, write_json_lines
-from common.tokenizer import load_tokenizer
+from common.data.tokenizer import load_tokenizer
 from common.vocabulary import END_OF_TEXT
 
 ROWS_AT_ONCE = 1024

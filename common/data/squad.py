@@ -25,7 +25,7 @@ from tqdm import tqdm
 from common.checks import at_least_one, member, require, shortened
 from common.errors import UserError
 from common.files import read_json, write_json_lines
-from common.tokenizer import load_tokenizer
+from common.data.tokenizer import load_tokenizer
 
 SEQ_LEN, EVAL_LEN = 512, 32
 SPLITS = ("train", "valid", "test")

@@ -13,10 +13,10 @@ import os
 
 import matplotlib
 
-from common.encoding import read_formatted
+from common.data.encoding import read_formatted
 from common.files import atomic_write, write_json
 from common.paths import ROOT
-from common.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
+from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: a machine may have no display)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from common.converting import convert_dart, convert_e2e, convert_webnlg
-from common.encoding import ROWS_AT_ONCE, encode_rows, main
+from common.data.converting import convert_dart, convert_e2e, convert_webnlg
+from common.data.encoding import ROWS_AT_ONCE, encode_rows, main
 from common.errors import UserError
 from common.files import read_json_lines
-from common.tokenizer import load_tokenizer
+from common.data.tokenizer import load_tokenizer
 
 
 def write_rows(path, rows):

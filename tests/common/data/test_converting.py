@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.converting import convert_dart, convert_e2e, convert_webnlg, main_dart, main_e2e, main_webnlg
+from common.data.converting import convert_dart, convert_e2e, convert_webnlg, main_dart, main_e2e, main_webnlg
 from common.errors import UserError
 from common.files import read_json_lines
 
