@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 
-from common.batching import Row, epoch_order, make_batch
+from common.run.batching import Row, epoch_order, make_batch
 from common.model.checkpoint import load_weights
 from common.errors import UserError
 from common.files import write_json_lines
 from common.model.model_cards import backbone_shapes
-from common.schedule import make_schedule
+from common.run.schedule import make_schedule
 
 RANDOM = "random"  # what --init_checkpoint says for weights that are made on the spot
 BLOCK = 5  # steps between two synchronisations where single times are taken
@@ -155,7 +155,7 @@ def training_step(train, arguments, steps):
     """Returns ``(rows) -> loss``: a program's training step on a batch made of rows, on the schedule of the flags.
 
     Args:
-        train: ``(batch, learning_rate, is_update) -> loss``, of common.training.Steps.
+        train: ``(batch, learning_rate, is_update) -> loss``, of common.run.training.Steps.
         arguments: of training_arguments.
         steps: how many the schedule is made for.
     """

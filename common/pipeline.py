@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from common.arguments import flags_of_programs
+from common.run.arguments import flags_of_programs
 from common.commands import Command, interpreter, relative, run_command
 from common.errors import UserError
 from common.model.model_cards import MODEL_CARDS

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.arguments import flags_of_programs
+from common.run.arguments import flags_of_programs
 from common.bench_report import case_line, key_of, middle_round, write_table
 from common.benchmark import RANDOM
 from common.commands import interpreter, relative

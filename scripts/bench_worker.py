@@ -23,15 +23,15 @@ from types import SimpleNamespace
 
 STARTED = time.perf_counter()
 
-from common.arguments import beam_arguments, training_arguments  # noqa: E402
-from common.batching import read_rows  # noqa: E402
-from common.beam_search import search_rows  # noqa: E402
+from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
+from common.run.batching import read_rows  # noqa: E402
+from common.run.beam_search import search_rows  # noqa: E402
 from common.benchmark import (RANDOM, backbone_of, measure_training, process_facts, rows_of_batches,  # noqa: E402
                               token_counts, training_step, write_first_contexts)
 from common.errors import run_main  # noqa: E402
 from common.files import atomic_write, write_json  # noqa: E402
 from common.paths import ROOT  # noqa: E402
-from common.training import validation_loss  # noqa: E402
+from common.run.training import validation_loss  # noqa: E402
 
 VALIDATION_WARM_UP = 100  # batches
 PROFILED_STEPS = 5

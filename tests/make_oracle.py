@@ -16,7 +16,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from common.batching import Row, make_batch  # noqa: E402
+from common.run.batching import Row, make_batch  # noqa: E402
 from common.files import atomic_write  # noqa: E402
 from common.model.lora_arrays import LoraSettings, initial_lora  # noqa: E402
 from common.model.model_cards import ModelCard, backbone_shapes  # noqa: E402

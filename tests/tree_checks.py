@@ -17,9 +17,9 @@ from make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, SMOOTHING, STEPS, place
 from model import GPT2LMModel
 from plain_beam_search import plain_search
 
-from common.arguments import training_arguments
-from common.batching import converted, make_batch, pack
-from common.beam_search import SearchSettings, search
+from common.run.arguments import training_arguments
+from common.run.batching import converted, make_batch, pack
+from common.run.beam_search import SearchSettings, search
 from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
 
 

@@ -7,9 +7,9 @@ from model import MASKED, GPT2LMModel
 import jittor as jt
 import numpy as np
 
-from common.arguments import beam_arguments
-from common.batching import converted
-from common.beam_search import Decoder, run_search
+from common.run.arguments import beam_arguments
+from common.run.batching import converted
+from common.run.beam_search import Decoder, run_search
 from common.errors import run_main
 
 

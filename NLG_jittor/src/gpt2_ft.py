@@ -10,12 +10,12 @@ from optimizer import AdamW
 
 import jittor as jt
 
-from common.arguments import training_arguments
-from common.batching import converted
+from common.run.arguments import training_arguments
+from common.run.batching import converted
 from common.model.checkpoint import load_weights, new_record, save_lora
 from common.errors import run_main
 from common.model.lora_arrays import initial_lora
-from common.training import Steps, run_training
+from common.run.training import Steps, run_training
 
 
 def build_model(arguments, backbone, lora):

@@ -214,7 +214,7 @@ class Attention(jt.Function):
     Args:
         fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
         heads: number of heads.
-        offsets, length: of common.batching.Packed.
+        offsets, length: of common.run.batching.Packed.
 
     Returns:
         ``(count, width)``.

@@ -1,6 +1,6 @@
 """GPT-2 with LoRA: training on the positions that carry a loss, decoding with one shared cache per context.
 
-Hidden states are ``(count, width)``, those of all tokens of a common.batching.Packed; attention alone sees padded
+Hidden states are ``(count, width)``, those of all tokens of a common.run.batching.Packed; attention alone sees padded
 sequences, ``(batch, heads, length, head_width)``. In decoding, ``rows`` is contexts times beam, the beam of one context
 on consecutive rows.
 """

@@ -11,7 +11,7 @@ import device
 
 import torch
 
-from common.batching import converted, pad_batch
+from common.run.batching import converted, pad_batch
 
 SIZE_MULTIPLE = 64
 MOST_RECORDINGS = 96

@@ -6,9 +6,9 @@ from model import MASKED, GPT2LMModel
 import numpy as np
 import torch
 
-from common.arguments import beam_arguments
-from common.batching import converted
-from common.beam_search import Decoder, run_search
+from common.run.arguments import beam_arguments
+from common.run.batching import converted
+from common.run.beam_search import Decoder, run_search
 from common.errors import run_main
 
 

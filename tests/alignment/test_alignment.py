@@ -19,7 +19,7 @@ sys.path.insert(0, "src")
 import device
 import numpy as np
 from model import GPT2LMModel
-from common.batching import converted, pack
+from common.run.batching import converted, pack
 from common.model.model_cards import MODEL_CARDS
 from common.model.weight_files import read_arrays
 device.set_up("cpu", 1, "fp32")

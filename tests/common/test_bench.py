@@ -18,7 +18,7 @@ import plot_bench  # noqa: E402
 from bench_cases import full_set, made_up  # noqa: E402
 
 from common import benchmark, gpu_monitor  # noqa: E402
-from common.batching import Row, make_batch, training_batches  # noqa: E402
+from common.run.batching import Row, make_batch, training_batches  # noqa: E402
 from common.bench_report import (case_line, key_of, markdown, middle_round, read_cases, round_ratios,  # noqa: E402
                                  write_table)
 from common.errors import UserError  # noqa: E402

@@ -15,7 +15,7 @@ import kernels  # noqa: E402
 
 import jittor as jt  # noqa: E402
 
-from common.batching import pack  # noqa: E402
+from common.run.batching import pack  # noqa: E402
 
 TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
 ROWS, IN, WIDTH, RANK = 37, 48, 32, 4

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import UserError
 from common.files import read_json, write_json_lines
-from common.training import Steps, planned_steps, run_training
+from common.run.training import Steps, planned_steps, run_training
 
 
 @pytest.fixture

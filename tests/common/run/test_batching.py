@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from common.batching import (Row, batches_per_epoch, epoch_order, make_batch, pack, pad_batch, read_rows, training_batches,
+from common.run.batching import (Row, batches_per_epoch, epoch_order, make_batch, pack, pad_batch, read_rows, training_batches,
                              validation_batches)
 from common.errors import UserError
 

@@ -11,10 +11,10 @@ from typing import Callable
 
 from tqdm import tqdm
 
-from common.batching import batches_per_epoch, read_rows, training_batches, validation_batches
+from common.run.batching import batches_per_epoch, read_rows, training_batches, validation_batches
 from common.errors import UserError
 from common.files import write_json
-from common.schedule import make_schedule
+from common.run.schedule import make_schedule
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def run_training(arguments, steps):
     """Trains to the end and writes ``train_log.jsonl``, ``train_summary.json`` and the checkpoints.
 
     Args:
-        arguments: of common.arguments.training_arguments.
+        arguments: of common.run.arguments.training_arguments.
         steps: Steps.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Callable
 import numpy as np
 from tqdm import tqdm
 
-from common.batching import pack, read_rows
+from common.run.batching import pack, read_rows
 from common.model.checkpoint import load_weights
 from common.files import write_json, write_json_lines
 from common.model.lora_arrays import merge_lora
@@ -219,7 +219,7 @@ def run_search(arguments, build_decoder, describe, peak_memory_bytes):
     """Loads the weights, merges LoRA's into them, searches, and writes the output file and a summary beside it.
 
     Args:
-        arguments: of common.arguments.beam_arguments.
+        arguments: of common.run.arguments.beam_arguments.
         build_decoder: ``(card, {name: float32 array of the plain model}) -> Decoder``.
         describe: ``() -> {framework, version, device, precision}``.
         peak_memory_bytes: ``() -> peak memory so far``.

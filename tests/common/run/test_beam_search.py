@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from common.batching import Row
-from common.beam_search import (Candidates, Decoder, SearchSettings, banned_by_ngrams, choose, constraints,
+from common.run.batching import Row
+from common.run.beam_search import (Candidates, Decoder, SearchSettings, banned_by_ngrams, choose, constraints,
                                 distinct_contexts, search)
 from plain_beam_search import log_softmax, plain_search
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.arguments import beam_arguments, flags_of_beam, flags_of_training, training_arguments
+from common.run.arguments import beam_arguments, flags_of_beam, flags_of_training, training_arguments
 from common.errors import UserError
 from common.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from common.schedule import make_schedule
+from common.run.schedule import make_schedule
 
 
 def test_linear():
