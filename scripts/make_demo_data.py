@@ -3,7 +3,7 @@
     python scripts/make_demo_data.py [e2e|webnlg|dart|squad] [--seed 1] [--output data/demo] [--vocab vocab]
 """
 
-from common.demo_data import main
+from common.demo.rows import main
 from common.errors import run_main
 
 if __name__ == "__main__":

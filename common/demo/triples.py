@@ -6,7 +6,7 @@ given facts once. All randomness comes from ``draw``, a function that returns fl
 
 from dataclasses import dataclass
 
-from common.demo_grammar import pick, shuffled
+from common.demo.grammar import pick, shuffled
 
 TOWNS = ("Aldermouth", "Brindle Cross", "Carrow", "Dunmere", "Eskby", "Fenwick Sound", "Garrowhill", "Hollin Bridge",
          "Kestrel Bay", "Lowmarsh", "Merriden", "Norham Quay", "Otterby", "Penhallow", "Ravensea", "Skelby")
