@@ -3,7 +3,7 @@
     python scripts/answer.py --framework pytorch|jittor --checkpoint FILE "passage" "question"
 """
 
-from common.answering import main
+from common.drivers.answering import main
 from common.errors import run_main
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Any flag of src/gpt2_ft.py or src/gpt2_beam.py may be given too and takes the pl
 """
 
 from common.errors import run_main
-from common.pipeline import main
+from common.drivers.pipeline import main
 
 if __name__ == "__main__":
     run_main(main)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
-from common.scoring_stages import BOOTSTRAP
+from common.drivers.scoring_stages import BOOTSTRAP
 
 NAMES = {"pytorch": "PyTorch", "jittor": "Jittor"}
 COLOURS = {"pytorch": "#d1495b", "jittor": "#1b6ca8"}

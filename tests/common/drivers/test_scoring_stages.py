@@ -2,11 +2,11 @@
 
 import pytest
 
-from common.commands import Command, is_done, run_command
+from common.drivers.commands import Command, is_done, run_command
 from common.errors import UserError
-from common.pipeline import Run, parse
-from common.report import markdown_table
-from common.tasks import TASKS
+from common.drivers.pipeline import Run, parse
+from common.drivers.report import markdown_table
+from common.drivers.tasks import TASKS
 
 
 def run_of(*words):
@@ -99,10 +99,10 @@ def test_stamps_hold_in_another_copy_of_the_project(tmp_path, monkeypatch):
         (folder / "in").write_text("x")
         copies.append(Command("copy", ["cp", "in", "out"], folder, [folder / "in"], [folder / "out"],
                               folder / "copy.log"))
-    monkeypatch.setattr("common.commands.ROOT", tmp_path / "here")
+    monkeypatch.setattr("common.drivers.commands.ROOT", tmp_path / "here")
     run_command(copies[0], tmp_path / "here/stamps", False)
     (tmp_path / "there/out").write_text("x")
-    monkeypatch.setattr("common.commands.ROOT", tmp_path / "there")
+    monkeypatch.setattr("common.drivers.commands.ROOT", tmp_path / "there")
     assert is_done(copies[1], tmp_path / "here/stamps/copy.json")
     (tmp_path / "there/out").write_text("y")
     assert not is_done(copies[1], tmp_path / "here/stamps/copy.json")

@@ -14,14 +14,14 @@ import sys
 import tempfile
 
 from common.model.checkpoint import read_record
-from common.commands import interpreter
+from common.drivers.commands import interpreter
 from common.data.decoding import cut_text, read_predictions
 from common.data.encoding import encode_rows
 from common.errors import UserError
 from common.files import write_json_lines
 from common.paths import ROOT
 from common.data.squad import Windows, context_of
-from common.tasks import TASKS, as_words, beam_flags
+from common.drivers.tasks import TASKS, as_words, beam_flags
 from common.data.tokenizer import load_tokenizer
 from common.model.weight_files import resolve_checkpoint
 
