@@ -25,7 +25,7 @@ from transformers import __version__ as transformers_version  # noqa: E402
 from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.run.batching import read_rows  # noqa: E402
 from common.run.beam_search import distinct_contexts  # noqa: E402
-from common.benchmark import backbone_of, measure_training, process_facts, rows_of_batches, token_counts  # noqa: E402
+from common.bench.benchmark import backbone_of, measure_training, process_facts, rows_of_batches, token_counts  # noqa: E402
 from common.errors import UserError, run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
 from common.vocabulary import END_OF_TEXT  # noqa: E402
@@ -89,7 +89,7 @@ def synchronise():
 
 
 def train(options, words):
-    """Times training steps; see common.benchmark.measure_training."""
+    """Times training steps; see common.bench.benchmark.measure_training."""
     arguments = training_arguments(words, __doc__)
     torch.manual_seed(arguments.random_seed)
     begun = time.perf_counter()

@@ -26,7 +26,7 @@ STARTED = time.perf_counter()
 from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.run.batching import read_rows  # noqa: E402
 from common.run.beam_search import search_rows  # noqa: E402
-from common.benchmark import (RANDOM, backbone_of, measure_training, process_facts, rows_of_batches,  # noqa: E402
+from common.bench.benchmark import (RANDOM, backbone_of, measure_training, process_facts, rows_of_batches,  # noqa: E402
                               token_counts, training_step, write_first_contexts)
 from common.errors import run_main  # noqa: E402
 from common.files import atomic_write, write_json  # noqa: E402
@@ -154,7 +154,7 @@ def prepared_training(tree, words):
 
 
 def train(tree, options, words):
-    """Times training steps; see common.benchmark.measure_training."""
+    """Times training steps; see common.bench.benchmark.measure_training."""
     arguments, steps, build_seconds, weights = prepared_training(tree, words)
     batches = rows_of_batches(read_rows(arguments.train_data), arguments, options.steps, options.rows_512)
     step = training_step(steps.train, arguments, 10 * options.steps)

@@ -9,7 +9,7 @@ one bar for each program and precision; a panel without measurements is left out
 import argparse
 import os
 
-from common.bench_report import LONGEST, NAMES, groups_of, label, read_cases, set_seconds, step_ms
+from common.bench.bench_report import LONGEST, NAMES, groups_of, label, read_cases, set_seconds, step_ms
 from common.errors import run_main
 from common.files import atomic_write
 from common.model.model_cards import MODEL_CARDS

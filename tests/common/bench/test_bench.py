@@ -17,9 +17,9 @@ import bench_worker  # noqa: E402
 import plot_bench  # noqa: E402
 from bench_cases import full_set, made_up  # noqa: E402
 
-from common import benchmark, gpu_monitor  # noqa: E402
+from common.bench import benchmark, gpu_monitor  # noqa: E402
 from common.run.batching import Row, make_batch, training_batches  # noqa: E402
-from common.bench_report import (case_line, key_of, markdown, middle_round, read_cases, round_ratios,  # noqa: E402
+from common.bench.bench_report import (case_line, key_of, markdown, middle_round, read_cases, round_ratios,  # noqa: E402
                                  write_table)
 from common.errors import UserError  # noqa: E402
 from common.files import read_json, write_json, write_json_lines  # noqa: E402
