@@ -31,8 +31,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from common.errors import UserError, run_main
 from common.files import atomic_write, write_json
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
-from common.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
-from common.pretraining_sources import read_sources
+from common.nano.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
+from common.nano.pretraining_sources import read_sources
 from common.data.tokenizer import load_tokenizer
 
 WARMUP_SHARE = 0.02
@@ -161,7 +161,7 @@ def losses(model, batch):
     just what fine-tuning will give the model.
 
     Args:
-        batch: int tensor (rows, 3, row_length) of ids, positions and flags, see ``common.pretraining_data.pack``.
+        batch: int tensor (rows, 3, row_length) of ids, positions and flags, see ``common.nano.pretraining_data.pack``.
 
     Returns:
         nll, float32 (rows, row_length - 1), and the flag of each predicted token (``PADDING``: does not count).

@@ -17,7 +17,7 @@ import re
 
 import numpy as np
 
-from common.pretraining_sources import FUNCTION_WORDS, plain, plain_key, spaced
+from common.nano.pretraining_sources import FUNCTION_WORDS, plain, plain_key, spaced
 from common.vocabulary import END_OF_TEXT as EOS
 
 KINDS = ("pairs", "slots", "text")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.pretraining_data import (COMPLETION, CONTEXT, EOS, PADDING, describe, draw_chunk, draw_pair, draw_slots,
+from common.nano.pretraining_data import (COMPLETION, CONTEXT, EOS, PADDING, describe, draw_chunk, draw_pair, draw_slots,
                                      encode_pairs, pack, replace_names, slot_form)
-from common.pretraining_sources import FILES, find_phrases, plain, question_key, read_sources, space_words, spaced
+from common.nano.pretraining_sources import FILES, find_phrases, plain, question_key, read_sources, space_words, spaced
 from common.data.tokenizer import load_tokenizer
 
 PASSAGE = ("Ada Lovelace was born in London in 1815. She wrote the first program for the Analytical Engine near "
