@@ -21,16 +21,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.run.arguments import flags_of_programs
 from common.bench.bench_report import case_line, key_of, middle_round, write_table
 from common.bench.benchmark import RANDOM
+from common.bench.gpu_monitor import Watch, find_gpu
 from common.drivers.commands import interpreter, relative
+from common.drivers.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 from common.errors import UserError, run_main
 from common.files import read_json, write_json
-from common.bench.gpu_monitor import Watch, find_gpu
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
-from common.drivers.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
+from common.run.arguments import flags_of_programs
 
 PROGRAMS = ("train", "eval", "beam")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")

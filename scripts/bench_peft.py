@@ -22,12 +22,12 @@ from torch.nn import functional as F  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
-from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
-from common.run.batching import read_rows  # noqa: E402
-from common.run.beam_search import distinct_contexts  # noqa: E402
 from common.bench.benchmark import backbone_of, measure_training, process_facts, rows_of_batches, token_counts  # noqa: E402
 from common.errors import UserError, run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
+from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
+from common.run.batching import read_rows  # noqa: E402
+from common.run.beam_search import distinct_contexts  # noqa: E402
 from common.vocabulary import END_OF_TEXT  # noqa: E402
 
 PRECISIONS = ("fp32", "tf32", "bf16")

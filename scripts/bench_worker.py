@@ -23,14 +23,22 @@ from types import SimpleNamespace
 
 STARTED = time.perf_counter()
 
-from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
-from common.run.batching import read_rows  # noqa: E402
-from common.run.beam_search import search_rows  # noqa: E402
-from common.bench.benchmark import (RANDOM, backbone_of, measure_training, process_facts, rows_of_batches,  # noqa: E402
-                              token_counts, training_step, write_first_contexts)
+from common.bench.benchmark import (  # noqa: E402
+    RANDOM,
+    backbone_of,
+    measure_training,
+    process_facts,
+    rows_of_batches,
+    token_counts,
+    training_step,
+    write_first_contexts,
+)
 from common.errors import run_main  # noqa: E402
 from common.files import atomic_write, write_json  # noqa: E402
 from common.paths import ROOT  # noqa: E402
+from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
+from common.run.batching import read_rows  # noqa: E402
+from common.run.beam_search import search_rows  # noqa: E402
 from common.run.training import validation_loss  # noqa: E402
 
 VALIDATION_WARM_UP = 100  # batches

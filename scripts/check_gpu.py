@@ -19,10 +19,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.drivers.commands import interpreter
+from common.drivers.pipeline import FRAMEWORKS
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
 from common.paths import ROOT
-from common.drivers.pipeline import FRAMEWORKS
 
 STEPS = 100
 TESTS = {"pytorch": ["tests/pytorch/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],

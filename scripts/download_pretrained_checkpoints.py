@@ -13,12 +13,12 @@ import sys
 
 import tqdm
 
-from common.model.checkpoint import check_shapes
 from common.errors import UserError, run_main
 from common.files import atomic_write, write_json
+from common.model.checkpoint import check_shapes
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
-from common.paths import PRETRAINED
 from common.model.weight_files import FOLDER_FILES, part_files, read_arrays, resolve_checkpoint
+from common.paths import PRETRAINED
 
 REPOSITORY_OWNER = "openai-community"
 # gpt2.nano ships with the repository

@@ -10,10 +10,10 @@ import argparse
 import os
 
 from common.bench.bench_report import LONGEST, NAMES, groups_of, label, read_cases, set_seconds, step_ms
+from common.drivers.report import COLOURS
 from common.errors import run_main
 from common.files import atomic_write
 from common.model.model_cards import MODEL_CARDS
-from common.drivers.report import COLOURS
 
 PEFT_COLOURS = {LONGEST: "#8a8d91", "padded to 512": "#bfc2c6", "": "#8a8d91"}
 

@@ -28,12 +28,12 @@ from safetensors.torch import save
 from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from common.data.tokenizer import load_tokenizer
 from common.errors import UserError, run_main
 from common.files import atomic_write, write_json
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.nano.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
 from common.nano.pretraining_sources import read_sources
-from common.data.tokenizer import load_tokenizer
 
 WARMUP_SHARE = 0.02
 LOG_INTERVAL = 100

@@ -5,8 +5,8 @@
 Any flag of src/gpt2_ft.py or src/gpt2_beam.py may be given too and takes the place of the preset's.
 """
 
-from common.errors import run_main
 from common.drivers.pipeline import main
+from common.errors import run_main
 
 if __name__ == "__main__":
     run_main(main)

@@ -3,8 +3,8 @@
     python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart squad]
 """
 
-from common.errors import run_main
 from common.data.sampling import main
+from common.errors import run_main
 
 if __name__ == "__main__":
     run_main(main)

@@ -73,14 +73,14 @@ def check_gpu_toolkit():
               "toolkit 12 or 13", file=sys.stderr)
 
 
-def run(words):
+def run(words, folder=ROOT):
     """Runs a command, its output on the terminal.
 
     Raises:
         UserError: it failed.
     """
     print("$", " ".join(map(str, words)), flush=True)
-    status = subprocess.run(list(map(str, words)), stdin=subprocess.DEVNULL).returncode
+    status = subprocess.run(list(map(str, words)), cwd=folder, stdin=subprocess.DEVNULL).returncode
     if status != 0:
         raise UserError(f"that command ended with exit status {status}; the lines above say why. Run setup again when "
                         "it is mended: what is done stays")
@@ -104,7 +104,7 @@ def make_environment(framework):
     run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", requirements])
     if framework == "jittor":
         # The first import compiles Jittor's core; better here than in the user's first training.
-        run([python, ROOT / "NLG_jittor" / "src" / "jittor_environment.py"])
+        run([python, "-c", "import jittor_setup"], folder=ROOT / "NLG_jittor" / "src")
     write_json(folder / "setup_stamp.json", stamp_of(requirements))
 
 

@@ -16,10 +16,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from common.run.batching import Row, make_batch  # noqa: E402
 from common.files import atomic_write  # noqa: E402
 from common.model.lora_arrays import LoraSettings, initial_lora  # noqa: E402
 from common.model.model_cards import ModelCard, backbone_shapes  # noqa: E402
+from common.run.batching import Row, make_batch  # noqa: E402
 
 PATH = Path(__file__).resolve().parent / "oracle.npz"
 CARD = ModelCard("gpt2.test", 24, 2, 3, "gpt2-test", positions=48, vocabulary=97)

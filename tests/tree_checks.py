@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
+from common.run.arguments import training_arguments
+from common.run.batching import converted, make_batch, pack
+from common.run.beam_search import SearchSettings, search
+
 import device
 from gpt2_beam import build_decoder
 from gpt2_ft import build_model, build_optimizer, train_step, validation_step
@@ -16,11 +21,6 @@ from lora import MergedLinear, lora_state_dict
 from make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, SMOOTHING, STEPS, places_of_tokens
 from model import GPT2LMModel
 from plain_beam_search import plain_search
-
-from common.run.arguments import training_arguments
-from common.run.batching import converted, make_batch, pack
-from common.run.beam_search import SearchSettings, search
-from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
 
 
 @pytest.fixture(scope="module")

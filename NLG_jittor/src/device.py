@@ -1,5 +1,7 @@
 """Where the program runs: the device, its seeds and precision, and the border between numpy and Jittor."""
 
+from jittor_setup.compiler import compile_alone
+
 import ctypes
 import os
 import resource
@@ -8,7 +10,6 @@ import jittor as jt
 import numpy as np
 
 from common.errors import UserError
-from jittor_compiler import compile_alone
 
 FRAMEWORK = "jittor"
 _precision = "fp32"

@@ -1,16 +1,17 @@
 """Beam search over encoded contexts; ``python src/gpt2_beam.py --help`` lists the flags."""
 
-import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
-import device
-from model import MASKED, GPT2LMModel
+import jittor_setup  # noqa: F401  decides the environment before Jittor is imported
 
 import jittor as jt
 import numpy as np
 
+from common.errors import run_main
 from common.run.arguments import beam_arguments
 from common.run.batching import converted
 from common.run.beam_search import Decoder, run_search
-from common.errors import run_main
+
+import device
+from model import MASKED, GPT2LMModel
 
 
 class State:

@@ -1,21 +1,22 @@
 """Fine-tunes GPT-2 with LoRA on encoded data; ``python src/gpt2_ft.py --help`` lists the flags."""
 
-from dataclasses import replace
+import jittor_setup  # noqa: F401  decides the environment before Jittor is imported
 
-import jittor_environment  # noqa: F401  decides the environment before Jittor is imported
-import device
-from model import GPT2LMModel
-from lora import lora_state_dict, mark_only_lora_as_trainable
-from optimizer import AdamW
+from dataclasses import replace
 
 import jittor as jt
 
+from common.errors import run_main
+from common.model.checkpoint import load_weights, new_record, save_lora
+from common.model.lora_arrays import initial_lora
 from common.run.arguments import training_arguments
 from common.run.batching import converted
-from common.model.checkpoint import load_weights, new_record, save_lora
-from common.errors import run_main
-from common.model.lora_arrays import initial_lora
 from common.run.training import Steps, run_training
+
+import device
+from lora import lora_state_dict, mark_only_lora_as_trainable
+from model import GPT2LMModel
+from optimizer import AdamW
 
 
 def build_model(arguments, backbone, lora):

@@ -28,14 +28,14 @@ def is_half():
     return device.precision() in ("bf16", "fp16")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def file_text(name):
     """Returns the text of a file in kernel_sources."""
     with open(os.path.join(FOLDER, name), encoding="utf-8") as file:
         return file.read()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def header(kind, source):
     """Returns the lines that include what ``source`` calls for ``cpu`` or ``cuda``.
 

@@ -64,7 +64,7 @@ def token_losses(hidden, embedding, targets, label_smoothing):
     return kernels.TokenLosses.apply(hidden, embedding, targets, label_smoothing)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def free_places_mask(step, room):
     """Returns ``(1, 1, 1, room)``, MASKED behind place ``step``; made once, for each array costs time in Jittor."""
     return jt.array(np.where(np.arange(room) > step, MASKED, 0.0).astype(np.float32).reshape(1, 1, 1, room)).stop_grad()

@@ -7,11 +7,11 @@ tensors (the batch, the learning rate, the optimiser's counters); torch keeps th
 
 from collections import OrderedDict
 
-import device
-
 import torch
 
 from common.run.batching import converted, pad_batch
+
+import device
 
 SIZE_MULTIPLE = 64
 MOST_RECORDINGS = 96

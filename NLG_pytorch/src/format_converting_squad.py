@@ -3,8 +3,8 @@
     python src/format_converting_squad.py data/squad/train-v1.1.json data/squad/train_formatted.jsonl --split train
 """
 
-from common.errors import run_main
 from common.data.squad import main
+from common.errors import run_main
 
 if __name__ == "__main__":
     run_main(main)

@@ -1,15 +1,15 @@
 """Beam search over encoded contexts; ``python src/gpt2_beam.py --help`` lists the flags."""
 
-import device
-from model import MASKED, GPT2LMModel
-
 import numpy as np
 import torch
 
+from common.errors import run_main
 from common.run.arguments import beam_arguments
 from common.run.batching import converted
 from common.run.beam_search import Decoder, run_search
-from common.errors import run_main
+
+import device
+from model import MASKED, GPT2LMModel
 
 
 class State:

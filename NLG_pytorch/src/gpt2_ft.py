@@ -2,20 +2,20 @@
 
 from dataclasses import replace
 
-from cuda_graphs import captured
-import device
-from model import GPT2LMModel
-from lora import lora_state_dict, mark_only_lora_as_trainable
-from optimizer import AdamW
-
 import torch
 
+from common.errors import run_main
+from common.model.checkpoint import load_weights, new_record, save_lora
+from common.model.lora_arrays import initial_lora
 from common.run.arguments import training_arguments
 from common.run.batching import converted
-from common.model.checkpoint import load_weights, new_record, save_lora
-from common.errors import run_main
-from common.model.lora_arrays import initial_lora
 from common.run.training import Steps, run_training
+
+import device
+from cuda_graphs import captured
+from lora import lora_state_dict, mark_only_lora_as_trainable
+from model import GPT2LMModel
+from optimizer import AdamW
 
 
 def build_model(arguments, backbone, lora):

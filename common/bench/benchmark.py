@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 
-from common.run.batching import Row, epoch_order, make_batch
-from common.model.checkpoint import load_weights
 from common.errors import UserError
 from common.files import write_json_lines
+from common.model.checkpoint import load_weights
 from common.model.model_cards import backbone_shapes
+from common.run.batching import Row, epoch_order, make_batch
 from common.run.schedule import make_schedule
 
 RANDOM = "random"  # what --init_checkpoint says for weights that are made on the spot

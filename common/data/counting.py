@@ -14,9 +14,9 @@ import os
 import matplotlib
 
 from common.data.encoding import read_formatted
+from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 from common.files import atomic_write, write_json
 from common.paths import ROOT
-from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: a machine may have no display)

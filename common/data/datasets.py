@@ -24,12 +24,12 @@ from tqdm import tqdm
 from common.checks import at_least_one
 from common.data.converting import convert_dart, convert_e2e, convert_webnlg
 from common.data.encoding import encode_file
-from common.errors import UserError
-from common.files import atomic_write, find_input, read_json, sha256_of, write_json, write_json_lines
-from common.paths import ROOT
 from common.data.squad import EVAL_LEN, SEQ_LEN, convert_squad
 from common.data.strata import FOLDERS
 from common.data.tokenizer import load_tokenizer
+from common.errors import UserError
+from common.files import atomic_write, find_input, read_json, sha256_of, write_json, write_json_lines
+from common.paths import ROOT
 
 UPSTREAM = "https://raw.githubusercontent.com/microsoft/LoRA/main/examples/NLG/data"
 SQUAD_UPSTREAM = "https://rajpurkar.github.io/SQuAD-explorer/dataset"

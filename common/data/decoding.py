@@ -17,10 +17,10 @@ import re
 import sys
 
 from common.data.encoding import read_formatted
-from common.errors import UserError
-from common.files import atomic_write, read_json_lines, write_json
 from common.data.squad import references_document
 from common.data.tokenizer import load_tokenizer
+from common.errors import UserError
+from common.files import atomic_write, read_json_lines, write_json
 from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE
 
 

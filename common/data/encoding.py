@@ -10,8 +10,8 @@ import itertools
 from tqdm import tqdm
 
 from common.checks import at_least_one, require
-from common.files import read_json_lines, read_lines, write_json_lines
 from common.data.tokenizer import load_tokenizer
+from common.files import read_json_lines, read_lines, write_json_lines
 from common.vocabulary import END_OF_TEXT
 
 ROWS_AT_ONCE = 1024

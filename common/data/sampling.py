@@ -23,10 +23,10 @@ import os
 from tqdm import tqdm
 
 from common.data.encoding import read_formatted
+from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label
 from common.errors import UserError
 from common.files import atomic_write, read_lines, write_json
 from common.paths import ROOT
-from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label
 
 RATIO = fractions.Fraction(18, 100)
 ROWS = {"squad": (10000, 1000, 1000)}  # of train, valid and test: enough to learn from in minutes

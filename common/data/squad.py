@@ -23,9 +23,9 @@ import sys
 from tqdm import tqdm
 
 from common.checks import at_least_one, member, require, shortened
+from common.data.tokenizer import load_tokenizer
 from common.errors import UserError
 from common.files import read_json, write_json_lines
-from common.data.tokenizer import load_tokenizer
 
 SEQ_LEN, EVAL_LEN = 512, 32
 SPLITS = ("train", "valid", "test")

@@ -13,13 +13,13 @@ import random
 import re
 
 from common.data.converting import SEEN_CATEGORIES, convert_dart, convert_e2e, convert_webnlg
-from common.demo.grammar import VALUES, pick, reference, shuffled
-from common.demo.triples import CATEGORIES, describe, draw_facts, draw_subject
 from common.data.encoding import encode_file
-from common.files import atomic_write, write_json, write_json_lines
-from common.paths import ROOT
 from common.data.squad import convert_squad
 from common.data.tokenizer import load_tokenizer
+from common.demo.grammar import VALUES, pick, reference, shuffled
+from common.demo.triples import CATEGORIES, describe, draw_facts, draw_subject
+from common.files import atomic_write, write_json, write_json_lines
+from common.paths import ROOT
 
 DATASETS = ("e2e", "webnlg", "dart", "squad")
 MR_COUNTS = {"train": 300, "valid": 40, "test": 40}

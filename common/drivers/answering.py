@@ -13,17 +13,17 @@ import subprocess
 import sys
 import tempfile
 
-from common.model.checkpoint import read_record
-from common.drivers.commands import interpreter
 from common.data.decoding import cut_text, read_predictions
 from common.data.encoding import encode_rows
+from common.data.squad import Windows, context_of
+from common.data.tokenizer import load_tokenizer
+from common.drivers.commands import interpreter
+from common.drivers.tasks import TASKS, as_words, beam_flags
 from common.errors import UserError
 from common.files import write_json_lines
-from common.paths import ROOT
-from common.data.squad import Windows, context_of
-from common.drivers.tasks import TASKS, as_words, beam_flags
-from common.data.tokenizer import load_tokenizer
+from common.model.checkpoint import read_record
 from common.model.weight_files import resolve_checkpoint
+from common.paths import ROOT
 
 
 def flags_of(checkpoint):

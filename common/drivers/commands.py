@@ -18,7 +18,6 @@ from common.files import sha256_of, write_json
 from common.paths import ROOT
 
 
-
 @dataclass(frozen=True)
 class Command:
     """One step of a stage.

@@ -6,14 +6,14 @@ import os
 import time
 from pathlib import Path
 
-from common.run.arguments import flags_of_programs
 from common.drivers.commands import Command, interpreter, relative, run_command
-from common.errors import UserError
-from common.model.model_cards import MODEL_CARDS
-from common.paths import ROOT
 from common.drivers.report import write_report
 from common.drivers.scoring_stages import decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
+from common.errors import UserError
+from common.model.model_cards import MODEL_CARDS
+from common.paths import ROOT
+from common.run.arguments import flags_of_programs
 
 FRAMEWORKS = ("pytorch", "jittor")
 STAGES = ("data", "train", "beam", "decode", "score", "report")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from common.drivers.scoring_stages import BOOTSTRAP
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
-from common.drivers.scoring_stages import BOOTSTRAP
 
 NAMES = {"pytorch": "PyTorch", "jittor": "Jittor"}
 COLOURS = {"pytorch": "#d1495b", "jittor": "#1b6ca8"}

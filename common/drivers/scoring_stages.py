@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.paths import ROOT
 from common.drivers.tasks import as_words
+from common.paths import ROOT
 
 BOOTSTRAP = 1000  # resamples; the usual number, and scoring them takes a fraction of what METEOR takes
 

@@ -4,8 +4,8 @@ Koehn (2004), "Statistical significance tests for machine translation evaluation
 the ends of the interval and the p value are those of sacrebleu, which has them for its own metrics alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 

@@ -15,9 +15,8 @@ from common.errors import UserError
 from common.files import atomic_write, sha256_of
 from common.model.lora_arrays import lora_shapes
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
+from common.model.weight_files import open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once, shorten
 from common.paths import ROOT
-from common.model.weight_files import (open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once,
-                                 shorten)
 
 METADATA_KEY = "lora_record"
 

@@ -13,8 +13,8 @@ import safetensors
 
 from common.errors import UserError
 from common.files import read_json
-from common.paths import PRETRAINED
 from common.model.torch_pickle import ZIP_MAGIC, read_torch, widen_bfloat16
+from common.paths import PRETRAINED
 
 SUFFIXES = (".safetensors", ".pt", ".bin", ".pth")
 INDEX = ".index.json"

@@ -7,16 +7,16 @@ once for both frameworks. Rows of hypotheses are ordered by context, then by ran
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 from tqdm import tqdm
 
-from common.run.batching import pack, read_rows
-from common.model.checkpoint import load_weights
 from common.files import write_json, write_json_lines
+from common.model.checkpoint import load_weights
 from common.model.lora_arrays import merge_lora
+from common.run.batching import pack, read_rows
 from common.vocabulary import END_OF_TEXT
 
 

@@ -6,14 +6,14 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 from tqdm import tqdm
 
-from common.run.batching import batches_per_epoch, read_rows, training_batches, validation_batches
 from common.errors import UserError
 from common.files import write_json
+from common.run.batching import batches_per_epoch, read_rows, training_batches, validation_batches
 from common.run.schedule import make_schedule
 
 

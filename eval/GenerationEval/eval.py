@@ -23,8 +23,7 @@ from common.errors import UserError, run_main
 from common.metrics.bootstrap import describe
 from common.metrics.generation import METRICS, bert_scorer, signatures, tally_systems
 from common.metrics.java import java_program
-from common.metrics.results import (add_options, check_options, format_interval, input_record, versions,
-                                    write_results)
+from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
 from common.metrics.segments import blank_references, even_out, find_references, read_texts
 
 HEADERS = {"bleu": "BLEU", "bleu_nltk": "BLEU NLTK", "meteor": "METEOR", "chrf++": "chrF++", "ter": "TER",

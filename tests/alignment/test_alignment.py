@@ -47,7 +47,7 @@ def test_logits_of_nano_equal_those_of_transformers(framework, run_tree, nano, t
     with torch.no_grad():
         expected = reference(torch.from_numpy(ids).long()).logits.numpy().reshape(-1, card.vocabulary)
     np.save(tmp_path / "ids.npy", ids)
-    imports = "import jittor_environment" if framework == "jittor" else ""
+    imports = "import jittor_setup" if framework == "jittor" else ""
     run_tree(framework, "-c", LOGITS.format(imports=imports), nano, tmp_path / "ids.npy", tmp_path / "logits.npy")
     assert np.abs(np.load(tmp_path / "logits.npy") - expected).max() <= 1e-4
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from common.model import weight_files
 from common.errors import UserError
+from common.model import weight_files
 from common.model.model_cards import ModelCard, backbone_shapes
 from common.model.weight_files import read_arrays
 from scripts import download_pretrained_checkpoints as download

@@ -13,8 +13,7 @@ import pytest
 SOURCES = Path(__file__).resolve().parents[2] / "NLG_jittor" / "src"
 sys.path.insert(0, str(SOURCES))
 
-import jittor_cuda  # noqa: E402
-import jittor_environment  # noqa: E402
+from jittor_setup import cuda, environment  # noqa: E402
 
 from common.errors import UserError  # noqa: E402
 
@@ -31,7 +30,7 @@ def test_import_leaves_no_traces(tmp_path):
         import os, signal, ssl, subprocess, sys, time
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits SIGINT ignored
         context, limit, variables = ssl._create_default_https_context, sys.getrecursionlimit(), dict(os.environ)
-        import jittor_environment
+        import jittor_setup
         import jittor as jt
         assert ssl._create_default_https_context is context
         assert sys.getrecursionlimit() == limit
@@ -59,7 +58,7 @@ def test_import_leaves_no_traces(tmp_path):
 def test_crash_shows_where_python_was():
     ended = run_python("""
         import ctypes
-        import jittor_environment
+        import jittor_setup
         ctypes.string_at(0)
         """)
     assert ended.returncode == -signal.SIGSEGV
@@ -71,7 +70,7 @@ def test_torch_is_never_imported(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')")
     ended = run_python("""
         import sys
-        import jittor_environment
+        import jittor_setup
         import gpt2_ft, gpt2_beam, jittor
         assert "torch" not in sys.modules and "cupy" not in sys.modules
         print(jittor.array([1.0]).numpy())
@@ -85,48 +84,48 @@ def test_numpy_2_is_refused(monkeypatch, version, refused):
 
     monkeypatch.setattr(numpy, "__version__", version)
     if not refused:
-        return jittor_environment.check_numpy()
+        return environment.check_numpy()
     with pytest.raises(UserError, match="numpy 2.0.0.*numpy==1.26.4"):
-        jittor_environment.check_numpy()
+        environment.check_numpy()
 
 
 def test_user_mistake_ends_with_one_sentence(tmp_path):
     (tmp_path / "numpy.py").write_text("__version__ = '2.1.0'")
-    ended = run_python("import jittor_environment", tmp_path)
+    ended = run_python("import jittor_setup", tmp_path)
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1 and "numpy 2.1.0" in ended.stderr
 
 
 def test_folder_with_a_space_is_refused(tmp_path):
-    ended = run_python("import jittor_environment", JITTOR_HOME=str(tmp_path / "my cache"))
+    ended = run_python("import jittor_setup", JITTOR_HOME=str(tmp_path / "my cache"))
     assert ended.returncode == 2 and "my cache" in ended.stderr
 
 
 def test_impossible_cache_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
-    ended = run_python("import jittor_environment", JITTOR_HOME=str(tmp_path / "file"))
+    ended = run_python("import jittor_setup", JITTOR_HOME=str(tmp_path / "file"))
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1 and "JITTOR_HOME=" in ended.stderr
 
 
 def test_importing_jittor_first_is_an_error(tmp_path):
     (tmp_path / "jittor.py").write_text("")
-    ended = run_python("import jittor, jittor_environment", tmp_path)
-    assert "before jittor_environment" in ended.stderr
+    ended = run_python("import jittor, jittor_setup", tmp_path)
+    assert "before jittor_setup" in ended.stderr
 
 
 def test_cache_is_in_the_project_unless_the_user_says_so(monkeypatch, tmp_path, project_root):
     monkeypatch.delenv("JITTOR_HOME", raising=False)
-    assert jittor_environment.jittor_home() == str(project_root)
+    assert environment.jittor_home() == str(project_root)
     monkeypatch.setenv("JITTOR_HOME", str(tmp_path))
-    assert jittor_environment.jittor_home() == str(tmp_path)
+    assert environment.jittor_home() == str(tmp_path)
 
 
 def test_cache_is_not_shared_between_instruction_sets(monkeypatch):
     names = set()
     for flags in ("avx2", "avx2 avx512f"):
-        monkeypatch.setattr(jittor_environment, "processor", lambda: f"[('flags', '{flags}')]")
-        names |= {jittor_environment.cache_name(nvcc) for nvcc in ("", "/usr/local/cuda-13.0/bin/nvcc")}
+        monkeypatch.setattr(environment, "processor", lambda: f"[('flags', '{flags}')]")
+        names |= {environment.cache_name(nvcc) for nvcc in ("", "/usr/local/cuda-13.0/bin/nvcc")}
     assert len(names) == 4
 
 
@@ -143,7 +142,7 @@ def test_kernels_keep_nan_and_subnormal_numbers():
 def test_kernels_are_compiled_by_no_thread():
     ended = run_python("""
         import os
-        import jittor_environment
+        import jittor_setup
         import jittor as jt
         number = jt.array([1.0, 2.0])
         number.sync()
@@ -155,20 +154,20 @@ def test_kernels_are_compiled_by_no_thread():
 
 
 def test_onednn_is_linked_once_and_mended(tmp_path):
-    assert jittor_environment.link_onednn(str(tmp_path))
+    assert environment.link_onednn(str(tmp_path))
     parent = tmp_path / ".cache" / "jittor" / "mkl"
-    library = parent / jittor_environment.ONEDNN_FOLDER / "lib" / "libmkldnn.so"
+    library = parent / environment.ONEDNN_FOLDER / "lib" / "libmkldnn.so"
     assert (library.parents[1] / "include" / "oneapi" / "dnnl" / "dnnl.hpp").is_file()
     library.unlink()
     library.symlink_to(tmp_path / "removed")
-    assert jittor_environment.link_onednn(str(tmp_path)) and library.is_file()
-    assert os.listdir(parent) == [jittor_environment.ONEDNN_FOLDER]
+    assert environment.link_onednn(str(tmp_path)) and library.is_file()
+    assert os.listdir(parent) == [environment.ONEDNN_FOLDER]
 
 
 def test_missing_onednn_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(jittor_environment, "find_onednn", lambda: None)
-    assert not jittor_environment.link_onednn(str(tmp_path))
-    assert jittor_environment.import_variables("", "", False)["use_mkl"] == "0"
+    monkeypatch.setattr(environment, "find_onednn", lambda: None)
+    assert not environment.link_onednn(str(tmp_path))
+    assert environment.import_variables("", "", False)["use_mkl"] == "0"
 
 
 def fake_toolkit(folder, files):
@@ -183,38 +182,38 @@ def fake_toolkit(folder, files):
 
 
 def test_bare_nvcc_is_no_toolkit(tmp_path, monkeypatch):
-    monkeypatch.setenv("nvcc_path", str(fake_toolkit(tmp_path, jittor_cuda.TOOLKIT_FILES[:3])))
-    nvcc, problem = jittor_cuda.find_nvcc()
+    monkeypatch.setenv("nvcc_path", str(fake_toolkit(tmp_path, cuda.TOOLKIT_FILES[:3])))
+    nvcc, problem = cuda.find_nvcc()
     assert nvcc == "" and "libcudart.so" in problem and str(tmp_path) in problem
 
 
 def test_nvcc_is_found_behind_a_wrapper(tmp_path, monkeypatch):
-    nvcc = fake_toolkit(tmp_path / "cuda", jittor_cuda.TOOLKIT_FILES)
+    nvcc = fake_toolkit(tmp_path / "cuda", cuda.TOOLKIT_FILES)
     wrapper = tmp_path / "nvcc"
     wrapper.write_text(f'#!/bin/sh\nexec {nvcc} "$@"\n')
     wrapper.chmod(0o755)
     for name in ("nvcc_path", "CUDA_HOME", "CUDA_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert jittor_cuda.find_nvcc() == (str(nvcc), None)
+    assert cuda.find_nvcc() == (str(nvcc), None)
 
 
 def test_no_driver_means_no_gpu(monkeypatch):
     def no_library(name):
         raise OSError(name)
 
-    monkeypatch.setattr(jittor_cuda.ctypes, "CDLL", no_library)
-    assert jittor_cuda.device_count() == 0
+    monkeypatch.setattr(cuda.ctypes, "CDLL", no_library)
+    assert cuda.device_count() == 0
 
 
 @pytest.fixture
 def installed():
     """(version, folder) of the installed packages jittor and jittor_utils."""
-    return jittor_environment.installed_jittor()
+    return environment.installed_jittor()
 
 
 def patched_texts(package):
-    return {name: Path(package, name).read_text(encoding="utf-8") for name, _ in jittor_cuda.CUDA_PATCHES}
+    return {name: Path(package, name).read_text(encoding="utf-8") for name, _ in cuda.CUDA_PATCHES}
 
 
 def test_patching_twice_equals_once(installed, tmp_path):
@@ -222,14 +221,14 @@ def test_patching_twice_equals_once(installed, tmp_path):
     for name, text in original.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    jittor_cuda.patch(tmp_path)
+    cuda.patch(tmp_path)
     once = patched_texts(tmp_path)
     assert all(once[name] != original[name] for name in original)
-    jittor_cuda.patch(tmp_path)
+    cuda.patch(tmp_path)
     assert patched_texts(tmp_path) == once
     (tmp_path / "compiler.py").write_text("max_arch = 90\n")
     with pytest.raises(UserError, match="compiler.py.*jittor==1.3.11.0"):
-        jittor_cuda.patch(tmp_path)
+        cuda.patch(tmp_path)
 
 
 def test_copy_is_whole_or_absent(installed, tmp_path, monkeypatch):
@@ -240,24 +239,24 @@ def test_copy_is_whole_or_absent(installed, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patches:
-        patches.setattr(jittor_cuda, "patch", interrupted)
+        patches.setattr(cuda, "patch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            jittor_cuda.patched_copy(folder, version, str(tmp_path))
+            cuda.patched_copy(folder, version, str(tmp_path))
     assert os.listdir(tmp_path) == []
-    copy = jittor_cuda.patched_copy(folder, version, str(tmp_path))
+    copy = cuda.patched_copy(folder, version, str(tmp_path))
     assert Path(copy, "jittor_utils", "__init__.py").is_file()
-    monkeypatch.setattr(jittor_cuda, "patch", interrupted)
-    assert jittor_cuda.patched_copy(folder, version, str(tmp_path)) == copy
+    monkeypatch.setattr(cuda, "patch", interrupted)
+    assert cuda.patched_copy(folder, version, str(tmp_path)) == copy
     assert os.listdir(tmp_path) == [os.path.basename(copy)]
     assert patched_texts(Path(folder) / "jittor") == before
 
 
 def test_patched_sources_compile(installed, tmp_path):
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    toolkit = jittor_cuda.toolkit_of(nvcc)
+    toolkit = cuda.toolkit_of(nvcc)
     if not toolkit or not os.path.isfile(os.path.join(toolkit, "include", "cuda_runtime.h")):
         pytest.skip("no CUDA toolkit is here")
-    package = Path(jittor_cuda.patched_copy(installed[1], installed[0], str(tmp_path)), "jittor")
+    package = Path(cuda.patched_copy(installed[1], installed[0], str(tmp_path)), "jittor")
     program = tmp_path / "patched.cu"
     program.write_text('#define IS_CUDA\n#include <cuda_runtime.h>\n'
                        '#include "helper_cuda.h"\n#include "misc/cuda_limits.h"\n'

@@ -9,13 +9,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "NLG_jittor" / "src"))
 
-import jittor_environment  # noqa: E402,F401  decides the environment before Jittor is imported
-import device  # noqa: E402
-import kernels  # noqa: E402
+import jittor_setup  # noqa: E402,F401  decides the environment before Jittor is imported
 
 import jittor as jt  # noqa: E402
 
 from common.run.batching import pack  # noqa: E402
+
+import device  # noqa: E402
+import kernels  # noqa: E402
 
 TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
 ROWS, IN, WIDTH, RANK = 37, 48, 32, 4

@@ -7,15 +7,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "NLG_pytorch" / "sr
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from tree_checks import DEVICE, arguments, model_of, on_device, oracle, relative_error  # noqa: E402,F401
+
+from common.run.batching import Row, make_batch  # noqa: E402
 
 import device  # noqa: E402
 from cuda_graphs import Recordings, captured  # noqa: E402
 from gpt2_ft import build_optimizer, train_step, validation_step  # noqa: E402
 from lora import lora_state_dict  # noqa: E402
 from make_oracle import ROWS  # noqa: E402
-from tree_checks import DEVICE, arguments, model_of, on_device, oracle, relative_error  # noqa: E402,F401
-
-from common.run.batching import Row, make_batch  # noqa: E402
 
 # Two shapes of batch: the second one is longer.
 BATCHES = [make_batch(rows, 48) for rows in (ROWS, [*ROWS[:2], Row([3, 1, 4, 1, 5, 9, 2, 6] * 2, [5, 3, 5, 96])], ROWS[::-1])]

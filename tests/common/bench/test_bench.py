@@ -11,19 +11,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
 import bench  # noqa: E402
 import bench_worker  # noqa: E402
 import plot_bench  # noqa: E402
-from bench_cases import full_set, made_up  # noqa: E402
 
 from common.bench import benchmark, gpu_monitor  # noqa: E402
-from common.run.batching import Row, make_batch, training_batches  # noqa: E402
-from common.bench.bench_report import (case_line, key_of, markdown, middle_round, read_cases, round_ratios,  # noqa: E402
-                                 write_table)
+from common.bench.bench_report import case_line, key_of, markdown, middle_round, read_cases, round_ratios, write_table  # noqa: E402
 from common.errors import UserError  # noqa: E402
 from common.files import read_json, write_json, write_json_lines  # noqa: E402
 from common.model.model_cards import MODEL_CARDS, backbone_shapes  # noqa: E402
+from common.run.batching import Row, make_batch, training_batches  # noqa: E402
+
+from bench_cases import full_set, made_up  # noqa: E402
 
 ROWS = [Row([index + 1] * (3 + index % 4), [9] * (2 + index % 3)) for index in range(10)]
 

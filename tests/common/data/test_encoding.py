@@ -9,9 +9,9 @@ import pytest
 
 from common.data.converting import convert_dart, convert_e2e, convert_webnlg
 from common.data.encoding import ROWS_AT_ONCE, encode_rows, main
+from common.data.tokenizer import load_tokenizer
 from common.errors import UserError
 from common.files import read_json_lines
-from common.data.tokenizer import load_tokenizer
 
 
 def write_rows(path, rows):

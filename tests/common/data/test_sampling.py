@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from common.data import counting, sampling
 from common.data.converting import convert_dart, convert_e2e, convert_webnlg
-from common.errors import UserError
-from common.files import write_json_lines
 from common.data.sampling import allocate, choose, main, sample_rows
 from common.data.strata import FOLDERS, chosen_sets, dart_strata, e2e_strata, predicates_of, squad_strata, webnlg_strata
+from common.errors import UserError
+from common.files import write_json_lines
 
 REAL = {"e2e": (convert_e2e, ("e2e/train.txt", "e2e/valid.txt", "e2e/test.txt")),
         "webnlg": (convert_webnlg, [f"webnlg_challenge_2017/{name}.json" for name in ("train", "dev", "test")]),

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from common.data import decoding
 from common.data.encoding import read_formatted
-from common.errors import UserError
-from common.files import read_json, write_json, write_json_lines
 from common.data.squad import Windows, best_window, context_of, convert_squad, held_out, main, references_document
 from common.data.strata import question_type
+from common.errors import UserError
+from common.files import read_json, write_json, write_json_lines
 
 PASSAGE = "The mill was built in 1804. Ann Orme bought it."
 # Words with what may change how GPT-2 cuts them: punctuation, digits, other scripts, a line end, a no-break space.

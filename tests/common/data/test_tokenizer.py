@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
 from common.data.tokenizer import load_tokenizer
+from common.errors import UserError
 from common.vocabulary import BLANK_LINE, END_OF_TEXT, END_OF_TEXT_TOKEN, VOCABULARY_SIZE
 
 TEXTS = ["", " ", "Hello world", " it's  we'll\tI'D", "\n\n\n", "name : Café Brazil | price : £ 20 - 25",

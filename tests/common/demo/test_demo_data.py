@@ -7,10 +7,10 @@ import re
 import pytest
 
 from common.data.converting import convert_e2e
-from common.demo.rows import MR_COUNTS, main, make_splits
-from common.demo.grammar import VALUES, adjectives, modifiers, predicates, reference, sentences, shuffled
-from common.files import read_json_lines
 from common.data.strata import slots_of
+from common.demo.grammar import VALUES, adjectives, modifiers, predicates, reference, sentences, shuffled
+from common.demo.rows import MR_COUNTS, main, make_splits
+from common.files import read_json_lines
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,19 @@ import re
 import pytest
 
 from common.data.converting import convert_dart, convert_webnlg
-from common.demo.rows import (DART_COUNTS, WEBNLG_COUNTS, dart_document, draw_triple_sets, main, squad_documents,
-                              webnlg_document)
-from common.demo.triples import CATEGORIES, PLAIN, describe, draw_facts, draw_subject
 from common.data.encoding import read_formatted
-from common.files import write_json
 from common.data.squad import read_questions
+from common.demo.rows import (
+    DART_COUNTS,
+    WEBNLG_COUNTS,
+    dart_document,
+    draw_triple_sets,
+    main,
+    squad_documents,
+    webnlg_document,
+)
+from common.demo.triples import CATEGORIES, PLAIN, describe, draw_facts, draw_subject
+from common.files import write_json
 
 
 @pytest.fixture(scope="module")

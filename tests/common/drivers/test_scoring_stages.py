@@ -3,10 +3,10 @@
 import pytest
 
 from common.drivers.commands import Command, is_done, run_command
-from common.errors import UserError
 from common.drivers.pipeline import Run, parse
 from common.drivers.report import markdown_table
 from common.drivers.tasks import TASKS
+from common.errors import UserError
 
 
 def run_of(*words):

@@ -85,7 +85,7 @@ def test_files_that_are_empty_missing_or_not_utf8_are_refused(tmp_path, read):
 
 
 def test_gzip_is_read(tmp_path):
-    (tmp_path / "ref.txt.gz").write_bytes(gzip.compress("a\nb\n\nc\n".encode()))
+    (tmp_path / "ref.txt.gz").write_bytes(gzip.compress(b"a\nb\n\nc\n"))
     assert read_references(tmp_path / "ref.txt") == [["a", "b"], ["c"]]
 
 

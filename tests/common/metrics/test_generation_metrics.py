@@ -14,8 +14,7 @@ from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 
 from common.errors import UserError
 from common.metrics import ter
-from common.metrics.generation import (tally_bertscore, tally_bleu, tally_character_f, tally_nltk_bleu,
-                                       tally_systems)
+from common.metrics.generation import tally_bertscore, tally_bleu, tally_character_f, tally_nltk_bleu, tally_systems
 from common.metrics.nltk_tokenizer import nltk_tokenize
 from common.metrics.segments import read_texts
 from common.metrics.ter import segment_ter, translation_edit_rate

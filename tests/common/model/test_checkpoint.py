@@ -11,10 +11,20 @@ import pytest
 import safetensors.numpy
 
 from common import files
-from common.model import checkpoint, weight_files
-from common.model.checkpoint import (LoraRecord, check_record, check_shapes, find_backbone, load_weights, new_record,
-                               read_lora, read_record, save_lora, split_arrays)
 from common.errors import UserError
+from common.model import checkpoint, weight_files
+from common.model.checkpoint import (
+    LoraRecord,
+    check_record,
+    check_shapes,
+    find_backbone,
+    load_weights,
+    new_record,
+    read_lora,
+    read_record,
+    save_lora,
+    split_arrays,
+)
 from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes
 from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
 from common.model.weight_files import read_arrays, resolve_checkpoint

@@ -9,11 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from common.nano.pretraining_data import (COMPLETION, CONTEXT, EOS, PADDING, describe, draw_chunk, draw_pair, draw_slots,
-                                     encode_pairs, pack, replace_names, slot_form)
-from common.nano.pretraining_sources import FILES, find_phrases, plain, question_key, read_sources, space_words, spaced
 from common.data.tokenizer import load_tokenizer
+from common.errors import UserError
+from common.nano.pretraining_data import (
+    COMPLETION,
+    CONTEXT,
+    EOS,
+    PADDING,
+    describe,
+    draw_chunk,
+    draw_pair,
+    draw_slots,
+    encode_pairs,
+    pack,
+    replace_names,
+    slot_form,
+)
+from common.nano.pretraining_sources import FILES, find_phrases, plain, question_key, read_sources, space_words, spaced
 
 PASSAGE = ("Ada Lovelace was born in London in 1815. She wrote the first program for the Analytical Engine near "
            "St. James. The engine is expensive and cost over $20 million.")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.run.arguments import beam_arguments, flags_of_beam, flags_of_training, training_arguments
-from common.errors import UserError
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
+from common.errors import UserError
+from common.run.arguments import beam_arguments, flags_of_beam, flags_of_training, training_arguments
 
 NEEDED = ["--train_data", "t", "--valid_data", "v", "--init_checkpoint", "c"]
 

@@ -4,11 +4,21 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from common.run.batching import (Row, batches_per_epoch, epoch_order, make_batch, pack, pad_batch, read_rows, training_batches,
-                             validation_batches)
 from common.errors import UserError
+from common.run.batching import (
+    Row,
+    batches_per_epoch,
+    epoch_order,
+    make_batch,
+    pack,
+    pad_batch,
+    read_rows,
+    training_batches,
+    validation_batches,
+)
 
 ROWS = st.lists(st.builds(Row, st.lists(st.integers(1, 90), min_size=1, max_size=9),
                           st.lists(st.integers(1, 90), min_size=0, max_size=9)), min_size=1, max_size=5)

@@ -2,11 +2,22 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from common.run.batching import Row
-from common.run.beam_search import (Candidates, Decoder, SearchSettings, banned_by_ngrams, choose, constraints,
-                                distinct_contexts, search)
+from common.run.beam_search import (
+    Candidates,
+    Decoder,
+    SearchSettings,
+    banned_by_ngrams,
+    choose,
+    constraints,
+    distinct_contexts,
+    search,
+)
+
 from plain_beam_search import log_softmax, plain_search
 
 VOCABULARY = 12

@@ -1,12 +1,14 @@
 """Imports Jittor so that it simply works: on a CPU, beside a bare nvcc, or on a GPU with CUDA 12 or 13; offline.
 
-    import jittor_environment  # before anything imports jittor
+    import jittor_setup  # before anything imports jittor
     import jittor as jt
 
 Jittor reads what it should do from environment variables while it is imported, compiles its core then, and changes the
 process as it goes. This module decides those variables, keeps the compiled files inside the project (under
 ``.cache/jittor/``, or where the user's JITTOR_HOME says), and puts back what the import changed.
 """
+
+from jittor_setup import compiler, cuda
 
 import atexit
 import contextlib
@@ -28,12 +30,10 @@ from importlib import metadata
 
 from tqdm import tqdm
 
-import jittor_compiler
-import jittor_cuda
 from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError
+from common.paths import ROOT
 
-PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # where Jittor looks before it downloads
 
 
@@ -79,7 +79,7 @@ def installed_jittor():
 
 def jittor_home():
     """Returns the folder under which Jittor keeps ``.cache/jittor``: the user's JITTOR_HOME, or the project."""
-    return os.path.abspath(os.environ.get("JITTOR_HOME") or PROJECT_ROOT)
+    return os.path.abspath(os.environ.get("JITTOR_HOME") or str(ROOT))
 
 
 def processor():
@@ -99,8 +99,8 @@ def cache_name(nvcc):
     Jittor's own folders tell apart its version, the compiler's, Python's, CUDA's and the processor's model, not the
     instruction sets, the flags, and the paths that are written into compiled files.
     """
-    parts = [processor(), PROJECT_ROOT, sys.prefix, nvcc, jittor_compiler.KERNEL_FLAGS, jittor_compiler.KERNEL_HEADER,
-             str(jittor_compiler.CUDA_FAST_MATH),
+    parts = [processor(), str(ROOT), sys.prefix, nvcc, compiler.KERNEL_FLAGS, compiler.KERNEL_HEADER,
+             str(compiler.CUDA_FAST_MATH),
              *(os.environ.get(name, "") for name in ("cc_flags", "nvcc_flags", "kernel_flags"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
@@ -231,7 +231,7 @@ def load():
         UserError: something that Jittor needs is missing; the message says what to install.
     """
     if "jittor" in sys.modules:
-        raise ImportError("jittor was imported before jittor_environment, which decides its environment")
+        raise ImportError("jittor was imported before jittor_setup, which decides its environment")
     version, installed = installed_jittor()
     check_numpy()
     check_cpp_compiler()
@@ -246,7 +246,7 @@ def load():
     except OSError as error:
         raise UserError(f"cannot keep compiled files in {cache}: {error.strerror}; name a folder of yours: "
                         "JITTOR_HOME=/path/to/folder") from error
-    nvcc, problem = jittor_cuda.find_nvcc() if jittor_cuda.device_count() else ("", None)
+    nvcc, problem = cuda.find_nvcc() if cuda.device_count() else ("", None)
     if problem:
         warnings.warn(f"there is a GPU, but Jittor will use the CPU: found {problem}; install NVIDIA's CUDA toolkit "
                       "12 or 13, or name its compiler: nvcc_path=/usr/local/cuda/bin/nvcc", stacklevel=2)
@@ -254,25 +254,13 @@ def load():
     if not has_onednn:
         warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
                       "`pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1`", stacklevel=2)
-    packages = jittor_cuda.patched_copy(installed, version, cache) if nvcc else installed
+    packages = cuda.patched_copy(installed, version, cache) if nvcc else installed
     sys.path.insert(0, packages)
     try:
         jittor = import_quietly(home, import_variables(home, nvcc, has_onednn))
     finally:
         sys.path.remove(packages)
-    jittor_compiler.set_kernel_compiler(jittor)
+    compiler.set_kernel_compiler(jittor)
     if not faulthandler.is_enabled():
         faulthandler.enable(2)  # a crash in a kernel shows where Python was, in place of Jittor's own report
     return jittor
-
-
-def cuda_is_usable():
-    """Returns whether ``jt.flags.use_cuda = 1`` will work."""
-    return bool(sys.modules["jittor"].has_cuda)
-
-
-try:
-    load()
-except UserError as missing:
-    print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
-    sys.exit(2)

@@ -7,10 +7,7 @@ import pytest
 
 # What may differ, and why.
 ONLY_IN_JITTOR = {
-    "jittor_environment.py": "Jittor reads its settings from the environment while it is imported; torch needs nothing",
     "kernels.py": "what torch has as one call, with its gradient: fused kernels in kernel_sources/",
-    "jittor_compiler.py": "Jittor compiles its kernels on the user's machine; torch comes with them",
-    "jittor_cuda.py": "Jittor compiles against the CUDA toolkit of the machine; torch brings its own",
 }
 EXTRA_NAMES = {
     ("pytorch", "model.py", "CrossEntropy"): "torch's own keeps four arrays of the vocabulary's width; Jittor fuses them",

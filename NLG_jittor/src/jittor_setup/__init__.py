@@ -1,0 +1,14 @@
+"""Imports Jittor so that it simply works; ``import jittor_setup`` before anything imports Jittor."""
+
+from jittor_setup import environment
+
+import os
+import sys
+
+from common.errors import UserError
+
+try:
+    environment.load()
+except UserError as missing:
+    print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,1 @@
+"""Benchmarks: what is timed, the GPU watched from outside, tables."""

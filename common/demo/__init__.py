@@ -1,0 +1,1 @@
+"""The demo data: seeded grammars and what makes rows of them."""

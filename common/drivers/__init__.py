@@ -1,0 +1,1 @@
+"""From data to a score table: tasks, presets, stages, the report."""

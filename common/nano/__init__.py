@@ -1,0 +1,1 @@
+"""Pretraining of the small models: what they read."""
