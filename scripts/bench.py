@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 
 from common.bench.bench_report import case_line, key_of, middle_round, write_table
-from common.bench.benchmark import RANDOM
 from common.bench.gpu_monitor import Watch, find_gpu
 from common.drivers.commands import interpreter, relative
 from common.drivers.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 from common.errors import UserError, run_main
 from common.files import read_json, write_json
+from common.model.initial_weights import RANDOM
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
 from common.run.arguments import flags_of_programs

@@ -22,12 +22,19 @@ from torch.nn import functional as F  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
-from common.bench.benchmark import backbone_of, measure_training, process_facts, rows_of_batches, token_counts  # noqa: E402
+from common.bench.benchmark import (  # noqa: E402
+    kind_of_weights,
+    measure_training,
+    process_facts,
+    rows_of_batches,
+    token_counts,
+)
 from common.errors import UserError, run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
+from common.model.checkpoint import load_weights  # noqa: E402
 from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.run.batching import read_rows  # noqa: E402
-from common.run.beam_search import distinct_contexts  # noqa: E402
+from common.run.searching import distinct_contexts  # noqa: E402
 from common.vocabulary import END_OF_TEXT  # noqa: E402
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -55,11 +62,11 @@ def choose_device(name):
 
 
 def build_model(arguments, device):
-    """Returns the model with PEFT's LoRA layers on its device, and a word on its weights."""
+    """Returns the model with PEFT's LoRA layers on its device."""
     peft, card = peft_library(), arguments.card
     model = GPT2LMHeadModel(GPT2Config(vocab_size=card.vocabulary, n_positions=card.positions, n_embd=card.width,
                                        n_layer=card.layers, n_head=card.heads))
-    backbone, weights = backbone_of(arguments)
+    backbone, _, _ = load_weights(arguments.init_checkpoint, None, card, arguments.lora)
     found = model.load_state_dict({name: torch.from_numpy(array) for name, array in backbone.items()}, strict=False)
     if found.missing_keys not in ([], ["lm_head.weight"]) or found.unexpected_keys:
         raise UserError(f"transformers {transformers_version} names GPT-2's weights differently: it misses "
@@ -67,7 +74,7 @@ def build_model(arguments, device):
     settings = peft.LoraConfig(r=arguments.lora.rank, lora_alpha=arguments.lora.alpha,
                                lora_dropout=arguments.lora.dropout, target_modules=["c_attn"], fan_in_fan_out=True,
                                task_type="CAUSAL_LM")
-    return peft.get_peft_model(model, settings).to(device), weights
+    return peft.get_peft_model(model, settings).to(device)
 
 
 def tensors(rows, seq_len, pad_to):
@@ -94,7 +101,7 @@ def train(options, words):
     torch.manual_seed(arguments.random_seed)
     begun = time.perf_counter()
     device = choose_device(arguments.device)
-    model, weights = build_model(arguments, device)
+    model = build_model(arguments, device)
     model.train()
     optimizer = torch.optim.AdamW((parameter for parameter in model.parameters() if parameter.requires_grad),
                                   lr=arguments.lr, betas=(arguments.adam_beta1, arguments.adam_beta2),
@@ -117,7 +124,7 @@ def train(options, words):
     build_seconds = time.perf_counter() - begun
     found = measure_training(step, synchronise, batches, WARM_UP_STEPS)
     return {**found, **token_counts(batches, arguments.seq_len, found["ms_per_step_whole_run"]),
-            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size, "weights": weights}
+            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size, "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 def beam(options, words):
@@ -125,7 +132,7 @@ def beam(options, words):
     arguments = beam_arguments(words, __doc__)
     begun = time.perf_counter()
     device = choose_device(arguments.device)
-    model, weights = build_model(arguments, device)
+    model = build_model(arguments, device)
     model = model.merge_and_unload().eval()
     if options.precision == "bf16":
         model = model.to(torch.bfloat16)
@@ -162,7 +169,7 @@ def beam(options, words):
             "contexts_of_the_set": len(contexts), "seconds_for_the_set": seconds * len(contexts) / len(chosen),
             "decoding_steps": steps, "beam": arguments.beam, "eval_len": arguments.eval_len,
             "batch_size": GENERATION_BATCH, "warm_up_seconds": warm_up, "build_seconds": build_seconds,
-            "window": window, "weights": weights}
+            "window": window, "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 def environment(precision):

@@ -5,8 +5,7 @@
         --init_checkpoint random --max_step 200
 
 Behind ``--`` stand the flags of the program that is timed: gpt2_ft.py for ``train`` and ``eval``, gpt2_beam.py for
-``beam``; ``--init_checkpoint random`` makes weights up. What is timed are those programs' own steps: gpt2_ft.py runs
-up to where it would begin to train and hands over what it would train with.
+``beam``. What is timed are those programs' own steps: what their ``prepare`` returns.
 """
 
 import argparse
@@ -24,8 +23,7 @@ from types import SimpleNamespace
 STARTED = time.perf_counter()
 
 from common.bench.benchmark import (  # noqa: E402
-    RANDOM,
-    backbone_of,
+    kind_of_weights,
     measure_training,
     process_facts,
     rows_of_batches,
@@ -38,7 +36,7 @@ from common.files import atomic_write, write_json  # noqa: E402
 from common.paths import ROOT  # noqa: E402
 from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.run.batching import read_rows  # noqa: E402
-from common.run.beam_search import search_rows  # noqa: E402
+from common.run.searching import search_rows  # noqa: E402
 from common.run.training import validation_loss  # noqa: E402
 
 VALIDATION_WARM_UP = 100  # batches
@@ -58,13 +56,6 @@ class Tree:
         self.library = importlib.import_module({"pytorch": "torch", "jittor": "jittor"}[framework])
         self.seconds = time.perf_counter() - STARTED
 
-    def synchronise(self):
-        """Waits until the device has done everything."""
-        if self.framework == "jittor":
-            self.library.sync_all(True)
-        elif self.library.cuda.is_initialized():
-            self.library.cuda.synchronize()
-
     def profile(self, work, path):
         """Writes as text where the time of ``work()`` goes, kernel by kernel."""
         text = self.jittor_profile(work) if self.framework == "jittor" else self.torch_profile(work)
@@ -77,18 +68,18 @@ class Tree:
         has_cuda = self.library.cuda.is_initialized()
         with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * has_cuda) as profiler:
             work()
-            self.synchronise()
+            self.device.synchronise()
         orders = (["self_cuda_time_total"] if has_cuda else []) + ["self_cpu_time_total"]
         return "\n".join(f"By {order}\n" + profiler.key_averages().table(sort_by=order, row_limit=40,
                                                                          max_name_column_width=80)
                          for order in orders)
 
     def jittor_profile(self, work):
-        self.synchronise()
+        self.device.synchronise()
         # Jittor prints its own report from C++, hundreds of lines wide and long; the rows are the same
         with redirected(1, os.devnull), redirected(2, os.devnull), self.library.profile_scope() as report:
             work()
-            self.synchronise()
+            self.device.synchronise()
         return kernel_table(report)
 
 
@@ -140,50 +131,38 @@ def redirected(descriptor, path):
 
 
 def prepared_training(tree, words):
-    """Runs gpt2_ft.py's main up to where it would begin to train.
-
-    Returns:
-        Its arguments, its Steps, the seconds that it took, and a word on the weights.
-    """
-    handed_over, weights, program = [], ["pretrained weights"], tree.gpt2_ft
-
-    def random_weights(*_):
-        backbone, weights[0] = backbone_of(training_arguments(words, __doc__))
-        return backbone, None, None
-
-    program.run_training = lambda *inputs: handed_over.append(inputs)
-    if RANDOM in words:
-        program.load_weights, program.new_record = random_weights, lambda *_: None
+    """Prepares a training run as gpt2_ft.py does; returns its arguments, its Steps and the seconds that it took."""
     begun = time.perf_counter()
-    program.main(words)
-    tree.synchronise()
-    [(arguments, steps)] = handed_over
-    return arguments, steps, time.perf_counter() - begun, weights[0]
+    arguments = training_arguments(words, __doc__)
+    steps = tree.gpt2_ft.prepare(arguments)
+    tree.device.synchronise()
+    return arguments, steps, time.perf_counter() - begun
 
 
 def train(tree, options, words):
     """Times training steps; see common.bench.benchmark.measure_training."""
-    arguments, steps, build_seconds, weights = prepared_training(tree, words)
+    arguments, steps, build_seconds = prepared_training(tree, words)
     batches = rows_of_batches(read_rows(arguments.train_data), arguments, options.steps, options.rows_512)
     step = training_step(steps.train, arguments, 10 * options.steps)
-    found = measure_training(step, tree.synchronise, batches)
+    found = measure_training(step, tree.device.synchronise, batches)
     if options.profile:
         tree.profile(lambda: [step(rows) for rows in batches[:PROFILED_STEPS]], options.profile)
     return {**found, **token_counts(batches, arguments.seq_len, found["ms_per_step_whole_run"]),
-            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size, "weights": weights}
+            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size,
+            "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 def evaluate(tree, options, words):
     """Times one validation pass over all rows, after a part of it as a warm-up."""
-    arguments, steps, build_seconds, weights = prepared_training(tree, words)
+    arguments, steps, build_seconds = prepared_training(tree, words)
     rows = read_rows(arguments.valid_data)[:options.valid_rows]
     begun = time.perf_counter()
     validation_loss(arguments, steps, rows[:VALIDATION_WARM_UP * arguments.valid_batch_size])
-    tree.synchronise()
+    tree.device.synchronise()
     warm_up = time.perf_counter() - begun
     window, begun = [time.time()], time.perf_counter()
     loss = validation_loss(arguments, steps, rows)
-    tree.synchronise()
+    tree.device.synchronise()
     seconds = time.perf_counter() - begun
     window.append(time.time())
     if options.profile:
@@ -191,26 +170,23 @@ def evaluate(tree, options, words):
         tree.profile(lambda: validation_loss(arguments, steps, profiled), options.profile)
     return {"seconds": seconds, "rows": len(rows), "rows_per_second": len(rows) / seconds, "loss": loss,
             "warm_up_seconds": warm_up, "build_seconds": build_seconds, "batch_size": arguments.valid_batch_size,
-            "window": window, "weights": weights}
+            "window": window, "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 def beam(tree, options, words):
     """Times beam search over the distinct contexts of a data set, after one batch of them as a warm-up."""
-    arguments = beam_arguments(words, __doc__)
     begun = time.perf_counter()
-    backbone, weights = backbone_of(arguments)
-    tree.device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-    decoder = tree.gpt2_beam.build_decoder(arguments.card, backbone)
-    del backbone
-    tree.synchronise()
+    arguments = beam_arguments(words, __doc__)
+    model = tree.gpt2_beam.prepare(arguments)
+    tree.device.synchronise()
     build_seconds = time.perf_counter() - begun
     calls = [0]
 
     def advance(*inputs):
         calls[0] += 1
-        return decoder.advance(*inputs)
+        return model.advance(*inputs)
 
-    counting = replace(decoder, advance=advance)
+    counting = replace(model, advance=advance)
     rows = read_rows(arguments.data)
     with tempfile.TemporaryDirectory() as folder:
         def search(contexts, **changes):
@@ -221,12 +197,12 @@ def beam(tree, options, words):
 
         begun = time.perf_counter()
         search(arguments.batch_size)
-        tree.synchronise()
+        tree.device.synchronise()
         warm_up = time.perf_counter() - begun
         calls[0] = 0
         window, begun = [time.time()], time.perf_counter()
         counts = search(options.contexts or len(rows))
-        tree.synchronise()
+        tree.device.synchronise()
         seconds = time.perf_counter() - begun
         window.append(time.time())
         steps = calls[0]
@@ -234,7 +210,8 @@ def beam(tree, options, words):
             tree.profile(lambda: search(arguments.batch_size, eval_len=PROFILED_LENGTH), options.profile)
     return {**counts, "seconds": seconds, "contexts_per_second": counts["contexts"] / seconds, "decoding_steps": steps,
             "beam": arguments.beam, "eval_len": arguments.eval_len, "batch_size": arguments.batch_size,
-            "warm_up_seconds": warm_up, "build_seconds": build_seconds, "window": window, "weights": weights}
+            "warm_up_seconds": warm_up, "build_seconds": build_seconds, "window": window,
+            "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 PROGRAMS = {"train": train, "eval": evaluate, "beam": beam}

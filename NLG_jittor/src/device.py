@@ -64,13 +64,23 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int32."""
+    """Copies a numpy array to the chosen device; integers become int32, other numbers float32."""
     return jt.array(np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32))
+
+
+def arange(count):
+    """Returns ``(count,)`` integers from 0 on, on the chosen device."""
+    return jt.arange(count)
 
 
 def to_numpy(tensor):
     """Copies a tensor to the host."""
     return tensor.numpy()
+
+
+def synchronise():
+    """Waits until the device has done everything."""
+    jt.sync_all(True)
 
 
 def gpu_name():

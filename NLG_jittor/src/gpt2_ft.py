@@ -3,6 +3,7 @@
 import jittor_setup  # noqa: F401  decides the environment before Jittor is imported
 
 from dataclasses import replace
+from functools import partial
 
 import jittor as jt
 
@@ -10,10 +11,10 @@ from common.errors import run_main
 from common.model.checkpoint import load_weights, new_record, save_lora
 from common.model.lora_arrays import initial_lora
 from common.run.arguments import training_arguments
-from common.run.batching import converted
 from common.run.training import Steps, run_training
 
 import device
+from cuda_graphs import captured
 from lora import lora_state_dict, mark_only_lora_as_trainable
 from model import GPT2LMModel
 from optimizer import AdamW
@@ -35,35 +36,30 @@ def build_optimizer(arguments, model):
                  loss_scaling=arguments.precision == "fp16")
 
 
-def batch_loss(model, batch, label_smoothing):
-    """Returns the loss of a Batch, a scalar on the device."""
-    return model.loss(converted(batch, device.from_numpy), label_smoothing)
-
-
-def train_step(model, optimizer, batch, arguments, learning_rate, is_update):
-    """Adds the gradients of one batch and, where ``is_update``, updates the weights; returns the loss."""
+def train_step(model, optimizer, arguments, batch, learning_rate, is_update):
+    """Adds the gradients of one Batch on the device and, where ``is_update``, updates the weights; returns the loss."""
     if not model.is_training():  # setting it walks through all modules
         model.train()
-    loss = batch_loss(model, batch, arguments.label_smooth)
+    loss = model.loss(batch, arguments.label_smooth)
     optimizer.accumulate(loss / arguments.grad_acc)
     if is_update:
         if arguments.clip > 0:
             optimizer.clip(arguments.clip)
         optimizer.step(learning_rate)
     else:
-        jt.sync(optimizer.gradients)  # else the graphs of all micro-batches stay alive until the step
+        jt.sync(optimizer.gradients)  # else the graphs of all micro-batches stay in memory until the step
     return loss.detach()
 
 
 def validation_step(model, batch):
-    """Returns the loss of one batch without dropout and label smoothing."""
+    """Returns the loss of one Batch on the device, without dropout and label smoothing."""
     model.eval()
     with jt.no_grad():
-        return batch_loss(model, batch, 0.0)
+        return model.loss(batch, 0.0)
 
 
-def main(argv):
-    arguments = training_arguments(argv, __doc__)
+def prepare(arguments):
+    """Returns the Steps of a run: device, weights, model and optimiser as the flags say."""
     device.set_up(arguments.device, arguments.random_seed, arguments.precision)
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
                                      arguments.lora)
@@ -71,12 +67,15 @@ def main(argv):
     lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
     model = build_model(arguments, backbone, lora)
     optimizer = build_optimizer(arguments, model)
-    run_training(arguments, Steps(
-        train=lambda *step: train_step(model, optimizer, step[0], arguments, *step[1:]),
-        validate=lambda batch: validation_step(model, batch),
-        save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
-        peak_memory_bytes=device.peak_memory_bytes,
-        description=device.describe()))
+    train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
+    return Steps(train=train, validate=validate,
+                 save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
+                 peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+
+
+def main(argv):
+    arguments = training_arguments(argv, __doc__)
+    run_training(arguments, prepare(arguments))
 
 
 if __name__ == "__main__":

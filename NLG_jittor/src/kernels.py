@@ -1,81 +1,32 @@
-"""The operations that torch has as one call and Jittor would compute in many: each one kernel, with its gradient.
+"""The operations that are tuned for Jittor: what the models call as ``kernels.X``, the same names as in the other tree.
 
-The C++ and CUDA sources are in ``kernel_sources/``; the same call computes on a processor or on a GPU, whichever
-``jt.flags.use_cuda`` says. tests/jittor/test_kernels.py holds each to its formula in float64.
-Arrays are float32 and indices int32. Weights are frozen: they get no gradient. In ``bf16`` and ``fp16`` both operands
-of a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits (``frozen``); sums are
-float32.
+Jittor would compute in many small operations what is one call of torch's; here it is one kernel, with its gradient
+(kernel_sources/). Weights are frozen: they get no gradient. Arrays are float32 and indices int32. In ``bf16`` and
+``fp16`` both operands of a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits
+(``frozen``); sums are float32.
 """
 
 import functools
-import hashlib
-import os
-import re
 
 import jittor as jt
 import numpy as np
+from jittor import nn
 
 import device
+from kernel_sources import functions
+from kernel_sources.launch import is_half, run, scratch
 
-FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_sources")
-BASE = {"cpu": ("dropout.h", "cpu.h"), "cuda": ("dropout.h", "cuda_products.h")}
-MORE = {"cpu": (), "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-
-
-def is_half():
-    """Tells whether products take 16-bit operands."""
-    return device.precision() in ("bf16", "fp16")
+MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
 
-@functools.cache
-def file_text(name):
-    """Returns the text of a file in kernel_sources."""
-    with open(os.path.join(FOLDER, name), encoding="utf-8") as file:
-        return file.read()
+def frozen_weight(*shape):
+    """Returns a parameter of zeros, which ``store`` gives the layout and the dtype that its products want."""
+    return jt.zeros(shape)
 
 
-@functools.cache
-def header(kind, source):
-    """Returns the lines that include what ``source`` calls for ``cpu`` or ``cuda``.
-
-    Jittor compiles anew when the text of an operation changes; the hash stands for the text of the included files.
-    """
-    words = set(re.findall(r"\w+", source))
-    names = [*BASE[kind], *(name for name in MORE[kind]
-                            if words & set(re.findall(r"^static inline \w+ (\w+)\(", file_text(name), re.MULTILINE)))]
-    digest = hashlib.sha256("".join(map(file_text, names)).encode()).hexdigest()
-    has_onednn = kind == "cpu" and jt.compile_extern.mkl_ops is not None
-    return (f"// {digest}\n" + "#define HAS_ONEDNN\n" * has_onednn
-            + "".join(f'#include "{os.path.join(FOLDER, name)}"\n' for name in names))
-
-
-def run(source, inputs, outputs, **numbers):
-    """Runs C++ over arrays.
-
-    Args:
-        source: statements; the arrays are ``in0_p``, ``in1_p`` … and ``out0_p`` …, their sizes ``in0->num`` and
-            ``in0_shape0`` ….
-        inputs: Vars.
-        outputs: list of shapes of float32 arrays, or of ``(shape, dtype)``.
-        numbers: what ``data["name"]`` gives in the source; another number does not compile it anew.
-
-    Returns:
-        List of Vars.
-    """
-    shapes = [shape[0] if isinstance(shape[-1], str) else shape for shape in outputs]
-    dtypes = [shape[1] if isinstance(shape[-1], str) else "float32" for shape in outputs]
-    data = {"precision": float(PRECISIONS.index(device.precision()))}
-    for name, number in numbers.items():
-        data[name] = float(number)
-    if jt.flags.use_cuda:
-        return jt.code(shapes, dtypes, inputs, cuda_src=source, cuda_header=header("cuda", source), data=data)
-    return jt.code(shapes, dtypes, inputs, cpu_src=source, cpu_header=header("cpu", source), data=data)
-
-
-def scratch(shape):
-    """Returns the shape of the output in which a product rounds its operand of that shape; (1,) where it does not."""
-    return shape if is_half() else (1,)
+def embedding_weight(*shape):
+    """Returns a parameter of zeros ``(count, width)``, the rows of which are looked up."""
+    return jt.zeros(shape)
 
 
 def frozen(array):
@@ -88,218 +39,111 @@ def frozen(array):
     return result
 
 
-def dropout_seed():
-    """Draws the seed of one dropout, below 2^32, from the generator that jt.set_global_seed seeds."""
-    return np.random.randint(0, 2**32, dtype=np.uint64)
+def store(parameter, array, is_frozen):
+    """Copies a numpy array into a parameter of its shape."""
+    parameter.assign(frozen(array) if is_frozen and array.ndim == 2 else jt.array(array))
 
 
-def dropout(x, probability, seed):
-    """Zeroes the elements of ``x`` that ``seed`` picks, a share of ``probability``; divides the rest by its rest."""
-    result, = run('dropout_apply(in0_p, out0_p, in0->num, Dropout(data["seed"], data["probability"]));', [x], [x.shape],
-                  seed=seed, probability=probability)
+def embedding(indices, weight):
+    """Returns ``weight[indices]``, ``(*indices.shape, width)``, float32."""
+    result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);',
+                  [indices, weight], [(*indices.shape, weight.shape[1])])
     return result
 
 
-class LayerNorm(jt.Function):
+def take_rows(x, indices):
+    """Returns rows ``indices`` of ``x (count, width)``; where one comes twice its gradients add up."""
+    return functions.TakeRows.apply(x, indices)
+
+
+def layer_norm(x, weight, bias):
     """``(..., width)`` to the same: normalised over the last axis, variance in two passes, eps 1e-5."""
-
-    def execute(self, x, weight, bias):
-        rows = x.numel() // x.shape[-1]
-        result, means, scales = run(
-            "layer_norm_forward(in0_p, in1_p, in2_p, out0_p, out1_p, out2_p, out1_shape0, in1_shape0);",
-            [x, weight, bias], [x.shape, (rows,), (rows,)])
-        self.saved = x, weight, means, scales
-        return result
-
-    def grad(self, gradient):
-        result, = run("layer_norm_backward(in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, in3_shape0, in2_shape0);",
-                      [gradient, *self.saved], [gradient.shape])
-        return result, None, None
+    return functions.LayerNorm.apply(x, weight, bias)
 
 
-LINEAR = """
-const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / from;
-fill_rows(in2_p, out0_p, rows, to);
-weight_product(in0_p, in1_p, out0_p, rows, from, to, false, 1.f, (int)data["precision"], (float*)out1_p);
-"""
-LINEAR_BACKWARD = """
-const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / to;
-weight_product(in0_p, in1_p, out0_p, rows, to, from, true, 0.f, (int)data["precision"], (float*)out1_p);
-"""
-LORA = """
-const Lora lora = {(int)data["r"], (int)data["enabled"], (int)data["width"],
-                   {(int)data["column0"], (int)data["column1"], (int)data["column2"]}, (float)data["scaling"]};
-const Dropout dropout(data["seed"], data["probability"]);
-"""
-LORA_FORWARD = LINEAR + LORA + "lora_forward(in0_p, in3_p, in4_p, out2_p, out0_p, rows, from, to, lora, dropout);"
-LORA_BACKWARD = LINEAR_BACKWARD + LORA + """
-lora_backward(in0_p, in2_p, in3_p, in4_p, in5_p, out0_p, out2_p, out3_p, out4_p, rows, from, to, lora, dropout);
-"""
+def gelu(x):
+    """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2), as GPT-2 was trained with."""
+    return functions.Gelu.apply(x)
 
 
-class Linear(jt.Function):
-    """``x @ weight + bias``: ``(..., in)`` to ``(..., out)``; weight ``(in, out)`` of ``frozen``, bias ``(out,)``."""
-
-    def execute(self, x, weight, bias):
-        self.weight = weight
-        result, _ = run(LINEAR, [x, weight, bias], [(*x.shape[:-1], weight.shape[1]), scratch(x.shape)])
-        return result
-
-    def grad(self, gradient):
-        result, _ = run(LINEAR_BACKWARD, [gradient, self.weight],
-                        [(*gradient.shape[:-1], self.weight.shape[0]), scratch(gradient.shape)])
-        return result, None, None
+def linear(x, weight, bias):
+    """``x @ weight + bias``: ``(..., in)`` to ``(..., out)``, float32."""
+    return functions.Linear.apply(x, weight, bias)
 
 
-class LoraLinear(jt.Function):
+def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, probability):
     """Linear with LoRA's update on some of the projections that lie side by side in its output.
 
     ``x @ weight + bias + scaling * dropout(x) @ A.T @ B.T`` (Hu et al. 2021, section 4.1, equation 3), A and B of each
     projection that has an update.
 
     Args:
-        x, weight, bias: as for Linear.
+        x, weight, bias: as for linear.
         lora_A: ``(enabled * r, in)``.
         lora_B: ``(enabled * width, r)``, where ``width`` is that of one projection.
-        columns: which projections have an update, 3 at most.
+        enable_lora: one bool for each projection, whether it has an update.
         scaling: alpha / r.
         probability: share of the update's inputs that are dropped.
     """
-
-    def execute(self, x, weight, bias, lora_A, lora_B, columns, scaling, probability):
-        r = lora_B.shape[1]
-        self.numbers = {"r": r, "enabled": len(columns), "width": lora_B.shape[0] // len(columns), "scaling": scaling,
-                        **{f"column{i}": (*columns, 0, 0)[i] for i in range(3)},
-                        "seed": dropout_seed() if probability else 0, "probability": probability}
-        result, _, reduced = run(LORA_FORWARD, [x, weight, bias, lora_A, lora_B],
-                                 [(*x.shape[:-1], weight.shape[1]), scratch(x.shape),
-                                  (x.numel() // x.shape[-1], lora_A.shape[0])], **self.numbers)
-        self.saved = weight, x, lora_A, lora_B, reduced
-        return result
-
-    def grad(self, gradient):
-        _, x, lora_A, lora_B, reduced = self.saved
-        dx, _, d_lora_A, d_lora_B, _ = run(
-            LORA_BACKWARD, [gradient, *self.saved],
-            [x.shape, scratch(gradient.shape), lora_A.shape, lora_B.shape, reduced.shape], **self.numbers)
-        return dx, None, None, d_lora_A, d_lora_B, None, None, None
+    columns = [column for column, has_update in enumerate(enable_lora) if has_update]
+    return functions.LoraLinear.apply(x, weight, bias, lora_A, lora_B, columns, scaling, probability)
 
 
-class Gelu(jt.Function):
-    """The tanh approximation of GELU, elementwise."""
-
-    def execute(self, x):
-        self.x = x
-        result, = run("gelu_forward(in0_p, out0_p, in0->num);", [x], [x.shape])
-        return result
-
-    def grad(self, gradient):
-        result, = run("gelu_backward(in0_p, in1_p, out0_p, in0->num);", [gradient, self.x], [gradient.shape])
-        return result
-
-
-ATTENTION = """
-const int64_t heads = (int64_t)data["heads"], length = (int64_t)data["length"], batch = in0_shape0 - 1;
-const int64_t count = in1_shape0, head_width = in1_shape1 / 3 / heads;
-"""
-ATTENTION_FORWARD = ATTENTION + "attention_forward(in1_p, in0_p, out0_p, out1_p, count, batch, length, heads, head_width);"
-ATTENTION_BACKWARD = ATTENTION + """
-attention_backward(in4_p, in1_p, in0_p, in2_p, in3_p, out0_p, out1_p, count, batch, length, heads, head_width);
-"""
-
-
-class Attention(jt.Function):
-    """Causal self-attention over sequences that lie one after another.
+def causal_attention(fused, heads, packed):
+    """Scaled dot-product attention in which a token sees itself and what comes before it in its sequence.
 
     Args:
         fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
         heads: number of heads.
-        offsets, length: of common.run.batching.Packed.
+        packed: Packed of arrays on the device.
 
     Returns:
         ``(count, width)``.
     """
-
-    def execute(self, fused, heads, offsets, length):
-        count, width = fused.shape
-        # A processor keeps the softmax, a GPU the logarithm of its denominator.
-        kept = (heads, count) if jt.flags.use_cuda else (offsets.shape[0] - 1, heads, length, length)
-        self.numbers = {"heads": heads, "length": length}
-        result, softmax = run(ATTENTION_FORWARD, [offsets, fused], [(count, width // 3), kept], **self.numbers)
-        self.saved = offsets, fused, result, softmax
-        return result
-
-    def grad(self, gradient):
-        result, _ = run(ATTENTION_BACKWARD, [*self.saved, gradient], [self.saved[1].shape, self.saved[3].shape],
-                        **self.numbers)
-        return result, None, None, None
+    return functions.Attention.apply(fused, heads, packed.offsets, packed.length)
 
 
-class TakeRows(jt.Function):
-    """Rows ``indices`` of ``x (..., width)``, as ``(count, width)``; where one comes twice its gradients add up."""
-
-    def execute(self, x, indices):
-        self.shape, self.indices = x.shape, indices
-        result, = run("take_rows(in1_p, in0_p, out0_p, out0_shape0, out0_shape1);", [x, indices],
-                      [(indices.shape[0], x.shape[-1])])
-        return result
-
-    def grad(self, gradient):
-        result, = run("add_rows(in1_p, in0_p, out0_p, in0_shape0, out0->num / in0_shape1, in0_shape1);",
-                      [gradient, self.indices], [self.shape])
-        return result, None
+def matmul_transposed(a, b):
+    """Returns ``a @ b.T`` of the last two axes."""
+    return nn.bmm_transpose(a, b)
 
 
-TOKEN_LOSSES = """
-const int precision = (int)data["precision"];
-const int64_t rows = in0_shape0, width = in0_shape1, vocabulary = in1_shape0, chunk = out2_shape0;
-for (int64_t first = 0; first < rows; first += chunk) {
-    const int64_t count = rows - first < chunk ? rows - first : chunk;
-    weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision,
-                   (float*)out3_p);
-    cross_entropy_rows(out2_p, in2_p + first, out0_p + first, count, vocabulary, (float)data["smoothing"],
-                       data["gradient"] > 0, (float)data["scale"]);
-    if (data["gradient"] > 0)
-        weight_product(out2_p, in1_p, out1_p + first * width, count, vocabulary, width, false, 0.f, precision,
-                       (float*)out3_p);
-}
-"""
+@functools.lru_cache
+def free_positions_mask(step, room):
+    """Returns ``(1, 1, 1, room)``, MASKED behind index ``step``; made once, for each new array costs time."""
+    mask = np.where(np.arange(room) > step, MASKED, 0.0)
+    return device.from_numpy(mask.reshape(1, 1, 1, room)).stop_grad()
 
 
-class TokenLosses(jt.Function):
-    """Label-smoothed cross-entropy of the logits ``hidden @ embedding.T``: ``(count, width)`` to ``(count,)``.
+def softmax(scores, dtype):
+    """Softmax over the last axis, in ``dtype``."""
+    return nn.softmax(scores, dim=-1)
 
-    Logits exist for a few rows at a time; the losses' slopes are taken at once, for the embedding needs none.
 
-    Args:
-        hidden: ``(count, width)``.
-        embedding: ``(vocabulary, width)`` of ``frozen``.
-        targets: ``(count,)``.
-        smoothing: share of the loss that is the mean over the vocabulary.
+def log_softmax(logits):
+    """Log-probabilities of each row; the sum over the vocabulary runs in float64."""
+    shifted = logits - logits.max(dim=1, keepdims=True)
+    return shifted - shifted.exp().float64().sum(1).float32().log().reshape(-1, 1)
+
+
+def top_k(x, count):
+    """Returns the ``count`` highest values of each row and their indices, best first.
+
+    Repeated argmax: Jittor's topk sorts the whole row, a hundred times slower for a vocabulary.
     """
-
-    def execute(self, hidden, embedding, targets, smoothing):
-        chunk = min(hidden.shape[0], 256 if jt.flags.use_cuda else 64), embedding.shape[0]
-        # fp16 has no numbers as small as most of a softmax's
-        self.scale = 1024.0 if device.precision() == "fp16" else 1.0
-        losses, self.slopes, _, _ = run(
-            TOKEN_LOSSES, [hidden, embedding, targets], [targets.shape, hidden.shape, chunk, scratch(chunk)],
-            smoothing=smoothing, gradient=not jt.flags.no_grad, scale=self.scale)
-        return losses
-
-    def grad(self, gradient):
-        return self.slopes * (gradient * (1.0 / self.scale)).unsqueeze(1), None, None, None
-
-
-def embedding(indices, weight):
-    """Returns ``weight[indices]``, ``(*indices.shape, width)``; weight ``(count, width)`` of ``frozen``."""
-    result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);',
-                  [indices, weight], [(*indices.shape, weight.shape[1])])
-    return result
+    rows = jt.arange(x.shape[0])
+    values, indices = [], []
+    for _ in range(count):
+        index, value = jt.argmax(x, dim=1)
+        values.append(value)
+        indices.append(index)
+        x = x.clone()
+        x[rows, index] = 2.0 * MASKED
+    return jt.stack(values, dim=1), jt.stack(indices, dim=1)
 
 
 def logits(hidden, weight):
-    """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``; weight of ``frozen``."""
+    """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``, float32."""
     result, _ = run(
         "weight_product(in0_p, in1_p, out0_p, in0_shape0, in0_shape1, in1_shape0, true, 0.f, "
         '(int)data["precision"], (float*)out1_p);', [hidden, weight],
@@ -307,34 +151,102 @@ def logits(hidden, weight):
     return result
 
 
-def adamw(parameters, gradients, first_moments, second_moments, kept, **numbers):
-    """Returns the new parameters, first and second moments, three lists, all by one operation.
+def token_losses(hidden, weight, targets, label_smoothing):
+    """Label-smoothed cross-entropy of ``logits(hidden, weight)``: ``(1 - e) * nll + e * mean of -log p``, the mean over
+    the vocabulary.
+
+    Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``, float32.
+    """
+    return functions.TokenLosses.apply(hidden, weight, targets, label_smoothing)
+
+
+def fused(parameters, decays):
+    """Returns the arrays that an update works on, and what each of them decays by; two lists.
+
+    Jittor has no views of one vector; an operation with many outputs takes their place.
 
     Args:
-        parameters, gradients, first_moments, second_moments: lists of Vars of the same shapes.
-        kept: for each parameter what it is multiplied by after the step.
-        numbers: beta1, beta2, eps, step_size.
+        parameters: list of float32 parameters.
+        decays: the weight decay of each.
     """
-    count = len(parameters)
+    return parameters, decays
+
+
+def zeros_like(arrays):
+    """Returns a list of arrays of zeros."""
+    return [jt.zeros_like(array) for array in arrays]
+
+
+def counter(value):
+    """Returns a number that steps change."""
+    return value
+
+
+def changed(counter, value):
+    """Returns the counter with a new value."""
+    return value
+
+
+def no_gradients(values):
+    """Returns the sums of gradients, of arrays ``values``, before there is one."""
+    return None
+
+
+def add_gradients(sums, loss, parameters, loss_scale=None):
+    """Returns the sums of gradients with those of ``loss``, a scalar, which is scaled meanwhile."""
+    gradients = jt.grad(loss if loss_scale is None else loss * loss_scale, parameters)
+    if loss_scale is not None:
+        gradients = scaled(gradients, jt.array([1.0 / loss_scale]))
+    return gradients if sums is None else [total + gradient for total, gradient in zip(sums, gradients)]
+
+
+def cleared(sums):
+    """Returns the sums of gradients, emptied."""
+    return None
+
+
+def squared_norm(arrays):
+    """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
+    result, = run("set_zero(out0_p, 8);\n" + "".join(f"add_squares(in{i}_p, in{i}->num, out0_p);\n"
+                                                     for i in range(len(arrays))), arrays, [((1,), "float64")])
+    return result
+
+
+def is_finite(number):
+    """Tells whether a number on the device is finite.
+
+    On the host: under Jittor's compiler flags isfinite is true of everything.
+    """
+    return bool(np.isfinite(number.numpy()).all())
+
+
+def scaled(arrays, factor):
+    """Returns every array times ``factor``, a number on the device."""
+    count = len(arrays)
+    source = "".join(f"scale(in{i}_p, in{count}_p, out{i}_p, in{i}->num);\n" for i in range(count))
+    return run(source, [*arrays, factor.float32()], [array.shape for array in arrays])
+
+
+def adamw(values, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2, eps,
+          is_good):
+    """One update of AdamW (see optimizer.py), in place; none where ``is_good`` is false.
+
+    Args:
+        values, gradients, first_moments, second_moments: lists of arrays of the same shapes.
+        decays: of fused.
+        learning_rate, step_size, beta1, beta2, eps: numbers.
+        is_good: True, or what is_finite returned.
+    """
+    if not is_good:
+        return
+    count, old = len(values), (values, first_moments, second_moments)
     source = "".join(
         f"adamw(in{i}_p, in{count + i}_p, in{2 * count + i}_p, in{3 * count + i}_p, out{i}_p, out{count + i}_p, "
         f"out{2 * count + i}_p, in{i}->num, data[\"beta1\"], data[\"beta2\"], data[\"eps\"], data[\"step_size\"], "
         f"data[\"kept{i}\"]);\n" for i in range(count))
-    made = run(source, [*parameters, *gradients, *first_moments, *second_moments],
-               [parameter.shape for parameter in parameters] * 3, **numbers,
-               **{f"kept{i}": factor for i, factor in enumerate(kept)})
-    return made[:count], made[count:2 * count], made[2 * count:]
-
-
-def scaled(arrays, factor):
-    """Returns every array times ``factor``, a ``(1,)`` Var, all by one operation."""
-    count = len(arrays)
-    source = "".join(f"scale(in{i}_p, in{count}_p, out{i}_p, in{i}->num);\n" for i in range(count))
-    return run(source, [*arrays, factor], [array.shape for array in arrays])
-
-
-def squared_norm(arrays):
-    """Returns the sum of the squares of all elements, ``(1,)`` float64."""
-    result, = run("set_zero(out0_p, 8);\n" + "".join(f"add_squares(in{i}_p, in{i}->num, out0_p);\n"
-                                                     for i in range(len(arrays))), arrays, [((1,), "float64")])
-    return result
+    made = run(source, [*values, *gradients, *first_moments, *second_moments], [value.shape for value in values] * 3,
+               beta1=beta1, beta2=beta2, eps=eps, step_size=step_size,
+               **{f"kept{i}": 1.0 - learning_rate * decay for i, decay in enumerate(decays)})
+    for index, variable in enumerate(variable for variables in old for variable in variables):
+        variable.update(made[index])
+    jt.sync([*values, *first_moments, *second_moments])

@@ -25,8 +25,8 @@ class MergedLinear(nn.Module):
 
     def __init__(self, in_features, out_features, r=0, lora_alpha=1, lora_dropout=0.0, enable_lora=(False,)):
         super().__init__()
-        self.weight = jt.zeros((in_features, out_features))
-        self.bias = jt.zeros((out_features,))
+        self.weight = kernels.frozen_weight(in_features, out_features)
+        self.bias = kernels.frozen_weight(out_features)
         self.r = r if any(enable_lora) else 0
         self.lora_dropout = lora_dropout
         self.enable_lora = tuple(enable_lora)
@@ -37,13 +37,12 @@ class MergedLinear(nn.Module):
             self.lora_B = jt.zeros((enabled * (out_features // len(enable_lora)), r))
 
     def execute(self, x):
-        """``(..., in_features)`` to ``(..., out_features)``, float32."""
+        """``(..., in_features)`` to ``(..., out_features)``."""
         if self.r == 0:
-            return kernels.Linear.apply(x, self.weight, self.bias)
-        columns = [column for column, has_update in enumerate(self.enable_lora) if has_update]
+            return kernels.linear(x, self.weight, self.bias)
         probability = self.lora_dropout if self.is_training() else 0.0
-        return kernels.LoraLinear.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, columns, self.scaling,
-                                        probability)
+        return kernels.lora_linear(x, self.weight, self.bias, self.lora_A, self.lora_B, self.enable_lora, self.scaling,
+                                   probability)
 
 
 def mark_only_lora_as_trainable(model):
@@ -55,8 +54,5 @@ def mark_only_lora_as_trainable(model):
 
 def lora_state_dict(model):
     """Returns ``{name: float32 numpy array}`` of the LoRA parameters alone."""
-    return {
-        name: parameter.numpy().copy()
-        for name, parameter in model.named_parameters()
-        if "lora_" in name
-    }
+    return {name: parameter.numpy().copy() for name, parameter in model.named_parameters()
+            if "lora_" in name}

@@ -5,69 +5,33 @@ sequences, ``(batch, heads, length, head_width)``. In decoding, ``rows`` is cont
 on consecutive rows.
 """
 
-import functools
 import math
 
 import jittor as jt
-import numpy as np
 from jittor import nn
 
+import device
 import kernels
 from lora import MergedLinear
-
-MASKED = -1e9
-
-
-def gelu(x):
-    """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2), as GPT-2 was trained with."""
-    return kernels.Gelu.apply(x)
-
-
-def causal_attention(fused, heads, packed):
-    """Scaled dot-product attention in which a token sees itself and what comes before it in its sequence.
-
-    Args:
-        fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
-        heads: number of heads.
-        packed: Packed of arrays on the device.
-
-    Returns:
-        ``(count, width)``.
-    """
-    return kernels.Attention.apply(fused, heads, packed.offsets, packed.length)
 
 
 def pad(x, packed):
     """``(count, width)`` to ``(batch, length, width)``, a sequence in each row and behind its end what comes next."""
-    places = packed.offsets[:-1].unsqueeze(1) + jt.arange(packed.length).unsqueeze(0)
-    return x[jt.minimum(places, x.shape[0] - 1)]
+    indices = packed.offsets[:-1].unsqueeze(1) + device.arange(packed.length).unsqueeze(0)
+    return x[jt.clamp(indices, max_v=x.shape[0] - 1)]
 
 
 def split_heads(fused, heads):
     """``(batch, seq, 3 * width)`` to queries, keys and values, each ``(batch, heads, seq, head_width)``."""
     batch, length, width = fused.shape
     parts = fused.reshape(batch, length, 3, heads, width // 3 // heads)
-    return [parts[:, :, part].transpose(0, 2, 1, 3) for part in range(3)]
+    return [parts[:, :, part].permute(0, 2, 1, 3) for part in range(3)]
 
 
 def merge_heads(x):
     """``(batch, heads, seq, head_width)`` to ``(batch, seq, width)``."""
     batch, heads, length, head_width = x.shape
-    return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_width)
-
-
-def token_losses(hidden, embedding, targets, label_smoothing):
-    """``(1 - e) * nll + e * mean over vocabulary of -log p`` of the logits ``hidden @ embedding.T``.
-
-    Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``.
-    """
-    return kernels.TokenLosses.apply(hidden, embedding, targets, label_smoothing)
-
-
-@functools.cache
-def free_places_mask(step, room):
-    """Returns ``(1, 1, 1, room)``, MASKED behind place ``step``; made once, for each array costs time in Jittor."""
-    return jt.array(np.where(np.arange(room) > step, MASKED, 0.0).astype(np.float32).reshape(1, 1, 1, room)).stop_grad()
+    return x.permute(0, 2, 1, 3).reshape(batch, length, heads * head_width)
 
 
 class LayerNorm(nn.Module):
@@ -79,7 +43,7 @@ class LayerNorm(nn.Module):
         self.bias = jt.zeros((width,))
 
     def execute(self, x):
-        return kernels.LayerNorm.apply(x, self.weight, self.bias)
+        return kernels.layer_norm(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -94,7 +58,7 @@ class Attention(nn.Module):
     def execute(self, x, packed):
         """Returns the output ``(count, width)`` and the fused queries, keys and values ``(count, 3 * width)``."""
         fused = self.c_attn(x)
-        return self.c_proj(causal_attention(fused, self.heads, packed)), fused
+        return self.c_proj(kernels.causal_attention(fused, self.heads, packed)), fused
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -103,7 +67,7 @@ class Attention(nn.Module):
             x: ``(rows, 1, width)``.
             prompt: keys and values of the contexts, each ``(contexts, heads, prompt_length, head_width)``.
             generated: keys and values of the tokens generated so far, each ``(rows, heads, room, head_width)``, and
-                the place of this token, which is filled in; those behind it are free.
+                the index of this token, which is written; positions behind it are free.
             prompt_mask: ``(contexts, 1, 1, prompt_length)``, 0 or MASKED where a context is shorter.
 
         Returns:
@@ -115,15 +79,15 @@ class Attention(nn.Module):
         rows, heads, room, head_width = key.shape
         contexts, _, prompt_length, _ = prompt[0].shape
         beam = rows // contexts
-        by_context = query.reshape(contexts, beam, heads, head_width).transpose(0, 2, 1, 3)
-        prompt_scores = nn.bmm_transpose(by_context, prompt[0]) + prompt_mask
-        prompt_scores = prompt_scores.transpose(0, 2, 1, 3).reshape(rows, heads, 1, prompt_length)
-        generated_scores = nn.bmm_transpose(query, key) + free_places_mask(step, room)
+        by_context = query.reshape(contexts, beam, heads, head_width).permute(0, 2, 1, 3)
+        prompt_scores = kernels.matmul_transposed(by_context, prompt[0]) + prompt_mask
+        prompt_scores = prompt_scores.permute(0, 2, 1, 3).reshape(rows, heads, 1, prompt_length)
+        generated_scores = kernels.matmul_transposed(query, key) + kernels.free_positions_mask(step, room)
         scores = jt.concat([prompt_scores, generated_scores], dim=3) * (1.0 / math.sqrt(head_width))
-        weights = nn.softmax(scores, dim=3)
+        weights = kernels.softmax(scores, value.dtype)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
-        from_prompt = jt.matmul(prompt_weights.transpose(0, 2, 1, 3), prompt[1]).transpose(0, 2, 1, 3)
-        from_generated = jt.matmul(weights[:, :, :, prompt_length:], value)
+        from_prompt = (prompt_weights.permute(0, 2, 1, 3) @ prompt[1]).permute(0, 2, 1, 3)
+        from_generated = weights[:, :, :, prompt_length:] @ value
         output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
         return self.c_proj(merge_heads(output)), (key, value, step)
 
@@ -137,7 +101,7 @@ class MLP(nn.Module):
         self.c_proj = MergedLinear(4 * card.width, card.width, **lora("proj"))
 
     def execute(self, x):
-        return self.c_proj(gelu(self.c_fc(x)))
+        return self.c_proj(kernels.gelu(self.c_fc(x)))
 
 
 class Block(nn.Module):
@@ -196,7 +160,7 @@ class Embedding(nn.Module):
 
     def __init__(self, count, width):
         super().__init__()
-        self.weight = jt.zeros((count, width))
+        self.weight = kernels.embedding_weight(count, width)
 
     def execute(self, indices):
         return kernels.embedding(indices, self.weight)
@@ -218,8 +182,7 @@ class GPT2LMModel(nn.Module):
         """Copies ``{name: numpy array}`` into the parameters of those names; shapes must have been checked."""
         parameters = dict(self.named_parameters())
         for name, array in arrays.items():
-            is_product = array.ndim == 2 and "lora_" not in name
-            parameters[name].assign(kernels.frozen(array) if is_product else jt.array(array))
+            kernels.store(parameters[name], array, is_frozen="lora_" not in name)
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
@@ -234,8 +197,8 @@ class GPT2LMModel(nn.Module):
             label_smoothing: e.
         """
         hidden, _ = self.transformer(batch)
-        chosen = kernels.TakeRows.apply(hidden, batch.loss_positions)
-        per_token = token_losses(chosen, self.transformer.wte.weight, batch.loss_targets, label_smoothing)
+        chosen = kernels.take_rows(hidden, batch.loss_positions)
+        per_token = kernels.token_losses(chosen, self.transformer.wte.weight, batch.loss_targets, label_smoothing)
         return (per_token * batch.loss_weights).sum()
 
     def prompt(self, packed, lengths):
@@ -253,8 +216,8 @@ class GPT2LMModel(nn.Module):
         cache = [split_heads(pad(each, packed), self.transformer.heads)[1:] for each in fused]
         contexts, length = len(lengths), packed.length
         last = hidden[packed.offsets[1:] - 1]
-        is_filling = jt.arange(length).reshape(1, length) >= lengths.reshape(contexts, 1)
-        return self.logits(last), cache, (is_filling.float32() * MASKED).reshape(contexts, 1, 1, length)
+        is_padding = device.arange(length).unsqueeze(0) >= lengths.unsqueeze(1)
+        return self.logits(last), cache, (is_padding.float() * kernels.MASKED).reshape(contexts, 1, 1, length)
 
     def decode(self, tokens, positions, prompt, generated, prompt_mask):
         """One step of every hypothesis: logits ``(rows, vocabulary)`` and the generated tokens' new cache."""

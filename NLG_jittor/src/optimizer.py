@@ -1,9 +1,6 @@
 """The classic AdamW, the clipping of gradients and the scaling of the loss."""
 
-import math
-
 import jittor as jt
-import numpy as np
 
 import kernels
 
@@ -13,7 +10,7 @@ class AdamW:
     last paragraph; Loshchilov and Hutter 2019, algorithm 2). ``jittor.optim.AdamW`` adds eps to the corrected one.
 
     Args:
-        named_parameters: list of ``(name, parameter)``, all trainable.
+        named_parameters: list of ``(name, parameter)``, all trainable, float32.
         beta1, beta2: decay rates of the moments.
         eps: added to ``sqrt(v)``.
         weight_decay: share of ``lr * p`` taken off after each step.
@@ -22,38 +19,32 @@ class AdamW:
         loss_scaling: scales the loss against the underflow of float16 gradients (Micikevicius et al. 2018, section
             3.2): a step whose gradients are not finite is left out and halves the scale, and growth_interval good
             steps in a row double it.
+
+    Attributes:
+        values, first_moments, second_moments: lists of arrays, all parameters' elements in the parameters' order.
     """
 
     first_scale, growth_interval = 65536.0, 2000
 
     def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias, loss_scaling):
         self.parameters = [parameter for _, parameter in named_parameters]
-        self.decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
-                       else weight_decay for name, _ in named_parameters]
-        self.first_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
-        self.second_moments = [jt.zeros_like(parameter) for parameter in self.parameters]
-        self.gradients = None
+        decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
+                  else weight_decay for name, _ in named_parameters]
+        self.values, self.decays = kernels.fused(self.parameters, decays)
+        self.first_moments, self.second_moments = kernels.zeros_like(self.values), kernels.zeros_like(self.values)
+        self.gradients = kernels.no_gradients(self.values)
         self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
-        self.loss_scaling = loss_scaling
-        self.step_count, self.good_steps, self.loss_scale = 0, 0, self.first_scale if loss_scaling else 1.0
+        self.loss_scale = kernels.counter(self.first_scale) if loss_scaling else None
+        self.step_count, self.good_steps = kernels.counter(0), kernels.counter(0)
 
     def accumulate(self, loss):
         """Adds the gradients of ``loss``, a scalar, to those since the last step."""
-        gradients = jt.grad(loss * self.loss_scale if self.loss_scaling else loss, self.parameters)
-        if self.loss_scaling:
-            gradients = kernels.scaled(gradients, jt.array([1.0 / self.loss_scale]))
-        if self.gradients is not None:
-            gradients = [total + gradient for total, gradient in zip(self.gradients, gradients)]
-        self.gradients = gradients
-
-    def squared_norm(self):
-        """Returns the sum of the squares of the accumulated gradients, float64; not finite where one of them is not."""
-        return kernels.squared_norm(self.gradients)
+        self.gradients = kernels.add_gradients(self.gradients, loss, self.parameters, self.loss_scale)
 
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
-        scale = jt.minimum(max_norm / (jt.sqrt(self.squared_norm()) + 1e-6), 1.0).float32()
-        self.gradients = kernels.scaled(self.gradients, scale)
+        norm = jt.sqrt(kernels.squared_norm(self.gradients))
+        self.gradients = kernels.scaled(self.gradients, jt.clamp(max_norm / (norm + 1e-6), max_v=1.0))
 
     def step(self, learning_rate):
         """Updates the parameters with the accumulated gradients, which then are gone.
@@ -61,28 +52,20 @@ class AdamW:
         Args:
             learning_rate: a number.
         """
-        if self.loss_scaling and not self.adjust_scale():
-            self.gradients = None
-            return
-        self.step_count += 1
-        step_size = learning_rate
+        is_good = True if self.loss_scale is None else self.adjust_scale()
+        step_count, step_size = self.step_count + 1, learning_rate
         if self.correct_bias:
-            step_size *= math.sqrt(1.0 - self.beta2 ** self.step_count) / (1.0 - self.beta1 ** self.step_count)
-        old = self.parameters, self.first_moments, self.second_moments
-        new = kernels.adamw(old[0], self.gradients, *old[1:], [1.0 - learning_rate * decay for decay in self.decays],
-                            beta1=self.beta1, beta2=self.beta2, eps=self.eps, step_size=step_size)
-        for variables, values in zip(old, new):
-            for variable, value in zip(variables, values):
-                variable.update(value)
-        self.gradients = None
-        jt.sync(self.parameters + self.first_moments + self.second_moments)
+            step_size = step_size * (1.0 - self.beta2 ** step_count) ** 0.5 / (1.0 - self.beta1 ** step_count)
+        kernels.adamw(self.values, self.gradients, self.first_moments, self.second_moments, self.decays, learning_rate,
+                      step_size, self.beta1, self.beta2, self.eps, is_good)
+        self.step_count = kernels.changed(self.step_count, self.step_count + is_good)
+        self.gradients = kernels.cleared(self.gradients)
 
     def adjust_scale(self):
-        """Halves or doubles the scale; returns whether the gradients are finite."""
-        # On the host: Jittor's compiler flags let isfinite be true of everything.
-        is_good = bool(np.isfinite(self.squared_norm().numpy()).all())
-        self.good_steps = self.good_steps + 1 if is_good else 0
-        has_grown = self.good_steps == self.growth_interval
-        self.loss_scale *= (2.0 if has_grown else 1.0) if is_good else 0.5
-        self.good_steps *= not has_grown
+        """Halves or doubles the scale of the loss; returns whether the gradients are finite."""
+        is_good = kernels.is_finite(kernels.squared_norm(self.gradients))
+        good_steps = (self.good_steps + 1) * is_good
+        has_grown = good_steps == self.growth_interval
+        self.loss_scale = kernels.changed(self.loss_scale, self.loss_scale * (0.5 + is_good * (0.5 + has_grown)))
+        self.good_steps = kernels.changed(self.good_steps, good_steps * (good_steps < self.growth_interval))
         return is_good

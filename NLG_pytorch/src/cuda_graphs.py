@@ -32,9 +32,9 @@ class Recording:
         self.replay = record(lambda: step(self.batch, self.learning_rate))
 
     def __call__(self, batch, learning_rate):
-        for tensor, array in zip(vars(self.batch).values(), vars(batch).values()):
+        for name, tensor in vars(self.batch).items():
             if isinstance(tensor, torch.Tensor):
-                tensor.copy_(torch.from_numpy(array), non_blocking=True)
+                tensor.copy_(torch.from_numpy(getattr(batch, name)), non_blocking=True)
         self.learning_rate.fill_(learning_rate)
         return self.replay().clone()  # the next replay writes over the original
 
@@ -69,14 +69,15 @@ class Recordings:
 
 
 def captured(train, validate):
-    """Returns two step functions that do the same through CUDA graphs; on a CPU the functions themselves.
+    """Returns two step functions of a Batch of numpy arrays that do the same, on a GPU through CUDA graphs.
 
     Args:
-        train: ``(batch, learning_rate, is_update) -> loss``, without a look at a value on the device.
-        validate: ``(batch) -> loss``, likewise.
+        train: ``(batch on the device, learning_rate, is_update) -> loss``, without a look at a value on the device.
+        validate: ``(batch on the device) -> loss``, likewise.
     """
     if not device.on_gpu():
-        return train, validate
+        return (lambda batch, *others: train(converted(batch, device.from_numpy), *others),
+                lambda batch: validate(converted(batch, device.from_numpy)))
     # One stream and one pool for all graphs: no two run at once, so each may use the memory that another has left.
     stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 

@@ -52,11 +52,6 @@ def precision():
     return _precision
 
 
-def product_type():
-    """Returns the type in which the factors of products are stored."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(_precision, torch.float32)
-
-
 def seed(value):
     """Seeds the generator of the chosen device."""
     torch.manual_seed(value)
@@ -68,19 +63,25 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int32.
-
-    A tensor stays what it is: a captured CUDA graph reads its own.
-    """
-    if isinstance(array, torch.Tensor):
-        return array
+    """Copies a numpy array to the chosen device; integers become int32, other numbers float32."""
     array = np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32)
     return torch.from_numpy(array).to(_device, non_blocking=True)
+
+
+def arange(count):
+    """Returns ``(count,)`` integers from 0 on, on the chosen device."""
+    return torch.arange(count, device=_device)
 
 
 def to_numpy(tensor):
     """Copies a tensor to the host."""
     return tensor.detach().cpu().numpy()
+
+
+def synchronise():
+    """Waits until the device has done everything."""
+    if on_gpu():
+        torch.cuda.synchronize(_device)
 
 
 def describe():

@@ -1,15 +1,21 @@
 """Beam search over encoded contexts; ``python src/gpt2_beam.py --help`` lists the flags."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from common.errors import run_main
 from common.run.arguments import beam_arguments
 from common.run.batching import converted
-from common.run.beam_search import Decoder, run_search
+from common.run.beam_search import SearchModel
+from common.run.searching import load_merged, run_search
 
 import device
-from model import MASKED, GPT2LMModel
+import kernels
+from model import GPT2LMModel
+
+GROWTH = 16  # positions by which the cache grows: few different sizes, so that their memory is used again
 
 
 class State:
@@ -20,21 +26,16 @@ class State:
         self.generated, self.step = None, 0
 
     def reorder(self, origins):
-        """Makes row ``i`` continue what was row ``origins[i]``, with a free place for one more token."""
-        # Few different sizes, so that the allocator can hand out again what the last step has left.
-        room = -(-(self.step + 1) // 16) * 16
-
+        """Makes row ``i`` continue what was row ``origins[i]``, with a free position for one more token."""
         def extended(cache):
-            heads, head_width = cache.shape[1], cache.shape[3]
-            result = cache.new_empty(len(origins), heads, room, head_width)[:, :, :self.step + 1]
-            if self.step > 0:
-                torch.index_select(cache, 0, origins, out=result[:, :, :self.step])
-            return result
+            kept = cache[origins] if self.step > 0 else None
+            if self.step % GROWTH > 0:
+                return kept
+            room = cache.new_zeros(len(origins), cache.shape[1], GROWTH, cache.shape[3])
+            return room if kept is None else torch.cat([kept, room], dim=2)
 
-        generated = self.generated or list(self.prompt)
-        for layer, caches in enumerate(generated):
-            generated[layer] = tuple(map(extended, caches))
-        self.generated = generated
+        self.generated = [(extended(keys), extended(values), self.step)
+                          for keys, values, *_ in self.generated or self.prompt]
 
 
 def read_prompt(model, packed):
@@ -49,17 +50,12 @@ def advance(model, state, tokens, origins):
     """Continues row ``origins[i]`` with ``tokens[i]``; returns logits ``(rows, vocabulary)``."""
     rows, contexts = len(tokens), len(state.lengths)
     tokens, origins = device.from_numpy(tokens), device.from_numpy(origins)
-    positions = state.lengths.repeat_interleave(rows // contexts) + state.step
+    positions = torch.repeat_interleave(state.lengths, rows // contexts, dim=0) + state.step
     with torch.no_grad():
         state.reorder(origins)
         logits, state.generated = model.decode(tokens, positions, state.prompt, state.generated, state.prompt_mask)
     state.step += 1
     return logits
-
-
-def best(log_probabilities, count):
-    """Returns the ``count`` highest values of each row and their places, best first."""
-    return log_probabilities.topk(count, dim=1)
 
 
 def top_tokens(logits, penalised, banned, repetition_penalty, count):
@@ -74,24 +70,29 @@ def top_tokens(logits, penalised, banned, repetition_penalty, count):
             chosen = logits[rows, tokens]
             logits[rows, tokens] = torch.where(chosen < 0, chosen * repetition_penalty, chosen / repetition_penalty)
         if len(banned[0]):
-            logits[device.from_numpy(banned[0]), device.from_numpy(banned[1])] = MASKED
-        log_probabilities, tokens = best(torch.log_softmax(logits, dim=1), count)
+            logits[device.from_numpy(banned[0]), device.from_numpy(banned[1])] = kernels.MASKED
+        log_probabilities, tokens = kernels.top_k(kernels.log_softmax(logits), count)
     return device.to_numpy(log_probabilities), device.to_numpy(tokens)
 
 
-def build_decoder(card, arrays):
-    """Returns the Decoder of the plain model with these arrays, ``{name: float32 array}``."""
+def build_search_model(card, arrays):
+    """Returns the SearchModel of the plain model with these arrays, ``{name: float32 array}``."""
     model = GPT2LMModel(card)
     model.load_arrays(arrays)
     model = device.to_device(model)
-    return Decoder(prompt=lambda packed: read_prompt(model, packed),
-                   advance=lambda *inputs: advance(model, *inputs), top_tokens=top_tokens)
+    return SearchModel(prompt=partial(read_prompt, model), advance=partial(advance, model), top_tokens=top_tokens,
+                       peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+
+
+def prepare(arguments):
+    """Returns the SearchModel of a run: device and weights as the flags say."""
+    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
+    return build_search_model(arguments.card, load_merged(arguments))
 
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
-    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-    run_search(arguments, build_decoder, device.describe, device.peak_memory_bytes)
+    run_search(arguments, prepare(arguments))
 
 
 if __name__ == "__main__":

@@ -9,91 +9,29 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import device
+import kernels
 from lora import MergedLinear
-
-MASKED = -1e9
-
-
-def gelu(x):
-    """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2), as GPT-2 was trained with."""
-    return F.gelu(x, approximate="tanh")
-
-
-def causal_attention(fused, heads, packed):
-    """Scaled dot-product attention in which a token sees itself and what comes before it in its sequence.
-
-    Args:
-        fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
-        heads: number of heads.
-        packed: Packed of arrays on the device.
-
-    Returns:
-        ``(count, width)``.
-    """
-    count, width = fused.shape
-    if fused.is_cuda:
-        # What scaled_dot_product_attention calls for nested tensors, its causal mask being number 1: for sequences one
-        # after another there is no public call that takes float32.
-        query, key, value = fused.view(1, count, 3, heads, -1).unbind(2)
-        output, *_ = torch.ops.aten._efficient_attention_forward(
-            query, key, value, None, packed.offsets, packed.offsets, packed.length, packed.length, 0.0,
-            custom_mask_type=1, compute_log_sumexp=True)
-        return output.view(count, width // 3)
-    return torch.cat([merge_heads(F.scaled_dot_product_attention(*split_heads(sequence[None], heads), is_causal=True))[0]
-                      for sequence in fused.split(packed.offsets.diff().tolist())])
 
 
 def pad(x, packed):
     """``(count, width)`` to ``(batch, length, width)``, a sequence in each row and behind its end what comes next."""
-    places = packed.offsets[:-1, None] + torch.arange(packed.length, device=x.device)
-    return x[places.clamp(max=len(x) - 1)]
+    indices = packed.offsets[:-1].unsqueeze(1) + device.arange(packed.length).unsqueeze(0)
+    return x[torch.clamp(indices, max=x.shape[0] - 1)]
 
 
 def split_heads(fused, heads):
     """``(batch, seq, 3 * width)`` to queries, keys and values, each ``(batch, heads, seq, head_width)``."""
     batch, length, width = fused.shape
-    return [part.view(batch, length, heads, -1).transpose(1, 2) for part in fused.split(width // 3, dim=2)]
+    parts = fused.reshape(batch, length, 3, heads, width // 3 // heads)
+    return [parts[:, :, part].permute(0, 2, 1, 3) for part in range(3)]
 
 
 def merge_heads(x):
     """``(batch, heads, seq, head_width)`` to ``(batch, seq, width)``."""
     batch, heads, length, head_width = x.shape
-    return x.transpose(1, 2).reshape(batch, length, heads * head_width)
-
-
-def token_losses(hidden, embedding, targets, label_smoothing):
-    """``(1 - e) * nll + e * mean over vocabulary of -log p`` of the logits ``hidden @ embedding.T``.
-
-    Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``, float32.
-    """
-    return CrossEntropy.apply(output_logits(hidden, embedding), targets, label_smoothing)
-
-
-def output_logits(hidden, embedding):
-    """Returns ``hidden @ embedding.T``, ``(count, vocabulary)``, float32."""
-    return (hidden.to(embedding.dtype) @ embedding.T).float()
-
-
-class CrossEntropy(torch.autograd.Function):
-    """``F.cross_entropy`` whose gradient is written over the log-probabilities, the largest array of a step."""
-
-    @staticmethod
-    def forward(context, logits, targets, label_smoothing):
-        log_probabilities = torch.log_softmax(logits, dim=1)
-        context.save_for_backward(log_probabilities, targets)
-        context.label_smoothing = label_smoothing
-        nll = -log_probabilities.gather(1, targets[:, None].long()).squeeze(1)
-        return (1.0 - label_smoothing) * nll - label_smoothing * log_probabilities.mean(dim=1)
-
-    @staticmethod
-    def backward(context, gradient):
-        log_probabilities, targets = context.saved_tensors
-        slopes = log_probabilities.exp_().sub_(context.label_smoothing / log_probabilities.shape[1])
-        at_target = torch.full_like(slopes[:, :1], context.label_smoothing - 1.0)
-        return slopes.scatter_add_(1, targets[:, None].long(), at_target).mul_(gradient[:, None]), None, None
+    return x.permute(0, 2, 1, 3).reshape(batch, length, heads * head_width)
 
 
 class LayerNorm(nn.Module):
@@ -105,7 +43,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x):
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, eps=1e-5)
+        return kernels.layer_norm(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -120,7 +58,7 @@ class Attention(nn.Module):
     def forward(self, x, packed):
         """Returns the output ``(count, width)`` and the fused queries, keys and values ``(count, 3 * width)``."""
         fused = self.c_attn(x)
-        return self.c_proj(causal_attention(fused, self.heads, packed)), fused
+        return self.c_proj(kernels.causal_attention(fused, self.heads, packed)), fused
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -128,29 +66,30 @@ class Attention(nn.Module):
         Args:
             x: ``(rows, 1, width)``.
             prompt: keys and values of the contexts, each ``(contexts, heads, prompt_length, head_width)``.
-            generated: keys and values of the tokens generated so far, each ``(rows, heads, step, head_width)``; the
-                last place is free and takes this token's.
+            generated: keys and values of the tokens generated so far, each ``(rows, heads, room, head_width)``, and
+                the index of this token, which is written; positions behind it are free.
             prompt_mask: ``(contexts, 1, 1, prompt_length)``, 0 or MASKED where a context is shorter.
 
         Returns:
             The output ``(rows, 1, width)`` and ``generated``.
         """
         query, last_key, last_value = split_heads(self.c_attn(x), self.heads)
-        key, value = generated
-        key[:, :, -1:], value[:, :, -1:] = last_key, last_value
-        rows, heads, step, head_width = key.shape
+        key, value, step = generated
+        key[:, :, step:step + 1], value[:, :, step:step + 1] = last_key, last_value
+        rows, heads, room, head_width = key.shape
         contexts, _, prompt_length, _ = prompt[0].shape
         beam = rows // contexts
-        by_context = query.reshape(contexts, beam, heads, head_width).transpose(1, 2)
-        prompt_scores = by_context @ prompt[0].transpose(2, 3) + prompt_mask
-        prompt_scores = prompt_scores.transpose(1, 2).reshape(rows, heads, 1, prompt_length)
-        scores = torch.cat([prompt_scores, query @ key.transpose(2, 3)], dim=3) * (1.0 / math.sqrt(head_width))
-        weights = torch.softmax(scores, dim=3).to(value.dtype)
+        by_context = query.reshape(contexts, beam, heads, head_width).permute(0, 2, 1, 3)
+        prompt_scores = kernels.matmul_transposed(by_context, prompt[0]) + prompt_mask
+        prompt_scores = prompt_scores.permute(0, 2, 1, 3).reshape(rows, heads, 1, prompt_length)
+        generated_scores = kernels.matmul_transposed(query, key) + kernels.free_positions_mask(step, room)
+        scores = torch.cat([prompt_scores, generated_scores], dim=3) * (1.0 / math.sqrt(head_width))
+        weights = kernels.softmax(scores, value.dtype)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
-        from_prompt = (prompt_weights.transpose(1, 2) @ prompt[1]).transpose(1, 2)
+        from_prompt = (prompt_weights.permute(0, 2, 1, 3) @ prompt[1]).permute(0, 2, 1, 3)
         from_generated = weights[:, :, :, prompt_length:] @ value
         output = from_prompt.reshape(rows, heads, 1, head_width) + from_generated
-        return self.c_proj(merge_heads(output)), generated
+        return self.c_proj(merge_heads(output)), (key, value, step)
 
 
 class MLP(nn.Module):
@@ -162,7 +101,7 @@ class MLP(nn.Module):
         self.c_proj = MergedLinear(4 * card.width, card.width, **lora("proj"))
 
     def forward(self, x):
-        return self.c_proj(gelu(self.c_fc(x)))
+        return self.c_proj(kernels.gelu(self.c_fc(x)))
 
 
 class Block(nn.Module):
@@ -191,8 +130,7 @@ class GPT2(nn.Module):
 
     def __init__(self, card, lora):
         super().__init__()
-        # The output layer multiplies with this one, hence its type.
-        self.wte = Embedding(card.vocabulary, card.width).to(device.product_type())
+        self.wte = Embedding(card.vocabulary, card.width)
         self.wpe = Embedding(card.positions, card.width)
         self.heads = card.heads
         self.h = nn.ModuleList([Block(card, lora) for _ in range(card.layers)])
@@ -222,10 +160,10 @@ class Embedding(nn.Module):
 
     def __init__(self, count, width):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(count, width))
+        self.weight = kernels.embedding_weight(count, width)
 
     def forward(self, indices):
-        return F.embedding(indices, self.weight)
+        return kernels.embedding(indices, self.weight)
 
 
 class GPT2LMModel(nn.Module):
@@ -243,13 +181,12 @@ class GPT2LMModel(nn.Module):
     def load_arrays(self, arrays):
         """Copies ``{name: numpy array}`` into the parameters of those names; shapes must have been checked."""
         parameters = dict(self.named_parameters())
-        with torch.no_grad():
-            for name, array in arrays.items():
-                parameters[name].copy_(torch.from_numpy(array))
+        for name, array in arrays.items():
+            kernels.store(parameters[name], array, is_frozen="lora_" not in name)
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
-        return output_logits(hidden, self.transformer.wte.weight)
+        return kernels.logits(hidden, self.transformer.wte.weight)
 
     def loss(self, batch, label_smoothing):
         """The sum over the positions that carry a loss of weight times label-smoothed cross-entropy,
@@ -260,8 +197,8 @@ class GPT2LMModel(nn.Module):
             label_smoothing: e.
         """
         hidden, _ = self.transformer(batch)
-        chosen = hidden.index_select(0, batch.loss_positions)
-        per_token = token_losses(chosen, self.transformer.wte.weight, batch.loss_targets, label_smoothing)
+        chosen = kernels.take_rows(hidden, batch.loss_positions)
+        per_token = kernels.token_losses(chosen, self.transformer.wte.weight, batch.loss_targets, label_smoothing)
         return (per_token * batch.loss_weights).sum()
 
     def prompt(self, packed, lengths):
@@ -281,8 +218,8 @@ class GPT2LMModel(nn.Module):
         cache = [(key.contiguous(), value.contiguous()) for key, value in cache]
         contexts, length = len(lengths), packed.length
         last = hidden[packed.offsets[1:] - 1]
-        is_filling = torch.arange(length, device=hidden.device)[None, :] >= lengths[:, None]
-        return self.logits(last), cache, (is_filling * MASKED).reshape(contexts, 1, 1, length)
+        is_padding = device.arange(length).unsqueeze(0) >= lengths.unsqueeze(1)
+        return self.logits(last), cache, (is_padding.float() * kernels.MASKED).reshape(contexts, 1, 1, length)
 
     def decode(self, tokens, positions, prompt, generated, prompt_mask):
         """One step of every hypothesis: logits ``(rows, vocabulary)`` and the generated tokens' new cache."""

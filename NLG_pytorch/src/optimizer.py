@@ -1,17 +1,13 @@
-"""The classic AdamW, the clipping of gradients and the scaling of the loss.
-
-Everything that changes from step to step lies in tensors on the device and is changed in place, so that a captured
-CUDA graph can repeat a step.
-"""
+"""The classic AdamW, the clipping of gradients and the scaling of the loss."""
 
 import torch
+
+import kernels
 
 
 class AdamW:
     """AdamW with eps beside the uncorrected second moment and decay after the step (Kingma and Ba 2015, section 2,
     last paragraph; Loshchilov and Hutter 2019, algorithm 2). ``torch.optim.AdamW`` adds eps to the corrected one.
-
-    The parameters become views of one flat vector, so that each operation is one kernel.
 
     Args:
         named_parameters: list of ``(name, parameter)``, all trainable, float32.
@@ -23,6 +19,9 @@ class AdamW:
         loss_scaling: scales the loss against the underflow of float16 gradients (Micikevicius et al. 2018, section
             3.2): a step whose gradients are not finite is left out and halves the scale, and growth_interval good
             steps in a row double it.
+
+    Attributes:
+        values, first_moments, second_moments: lists of arrays, all parameters' elements in the parameters' order.
     """
 
     first_scale, growth_interval = 65536.0, 2000
@@ -31,66 +30,42 @@ class AdamW:
         self.parameters = [parameter for _, parameter in named_parameters]
         decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
                   else weight_decay for name, _ in named_parameters]
-        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
-        self.decays = torch.cat([torch.full_like(parameter.detach().reshape(-1), decay)
-                                 for parameter, decay in zip(self.parameters, decays)])
-        self.first, self.second, self.gradient = (torch.zeros_like(self.values) for _ in range(3))
-        self.first_moments = self._as_parameters(self.first)
-        for parameter, view in zip(self.parameters, self._as_parameters(self.values)):
-            parameter.data = view
+        self.values, self.decays = kernels.fused(self.parameters, decays)
+        self.first_moments, self.second_moments = kernels.zeros_like(self.values), kernels.zeros_like(self.values)
+        self.gradients = kernels.no_gradients(self.values)
         self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
-        self.loss_scaling = loss_scaling
-        self.step_count, self.good_steps, self.loss_scale = (
-            torch.tensor(value, dtype=torch.float64, device=self.values.device)
-            for value in (0.0, 0.0, self.first_scale if loss_scaling else 1.0))
-
-    def _as_parameters(self, flat):
-        """Returns views of a flat vector, one in the shape of each parameter."""
-        pieces = flat.split([parameter.numel() for parameter in self.parameters])
-        return [piece.view(parameter.shape) for piece, parameter in zip(pieces, self.parameters)]
+        self.loss_scale = kernels.counter(self.first_scale) if loss_scaling else None
+        self.step_count, self.good_steps = kernels.counter(0), kernels.counter(0)
 
     def accumulate(self, loss):
         """Adds the gradients of ``loss``, a scalar, to those since the last step."""
-        if self.loss_scaling:
-            loss = loss * self.loss_scale
-        gradients = torch.autograd.grad(loss, self.parameters)
-        gradient = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self.gradient += gradient / self.loss_scale if self.loss_scaling else gradient
-
-    def squared_norm(self):
-        """Returns the sum of the squares of the accumulated gradients, float64; not finite where one of them is not."""
-        return (self.gradient.double() ** 2).sum()
+        self.gradients = kernels.add_gradients(self.gradients, loss, self.parameters, self.loss_scale)
 
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
-        self.gradient *= torch.clamp(max_norm / (torch.sqrt(self.squared_norm()) + 1e-6), max=1.0)
+        norm = torch.sqrt(kernels.squared_norm(self.gradients))
+        self.gradients = kernels.scaled(self.gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
 
-    @torch.no_grad()
     def step(self, learning_rate):
         """Updates the parameters with the accumulated gradients, which then are gone.
 
         Args:
             learning_rate: a number, or a float64 scalar on the device.
         """
-        step_count = self.step_count + 1
-        step_size = learning_rate
+        is_good = True if self.loss_scale is None else self.adjust_scale()
+        step_count, step_size = self.step_count + 1, learning_rate
         if self.correct_bias:
-            step_size = step_size * torch.sqrt(1.0 - self.beta2 ** step_count) / (1.0 - self.beta1 ** step_count)
-        first = self.beta1 * self.first + (1.0 - self.beta1) * self.gradient
-        second = self.beta2 * self.second + (1.0 - self.beta2) * self.gradient ** 2
-        moved = self.values - step_size * first / (torch.sqrt(second) + self.eps)
-        values = moved * (1.0 - learning_rate * self.decays)
-        is_good = self.adjust_scale() if self.loss_scaling else None
-        for old, new in ((self.step_count, step_count), (self.first, first), (self.second, second),
-                         (self.values, values)):
-            old.copy_(torch.where(is_good, new, old) if self.loss_scaling else new)
-        self.gradient.zero_()
+            step_size = step_size * (1.0 - self.beta2 ** step_count) ** 0.5 / (1.0 - self.beta1 ** step_count)
+        kernels.adamw(self.values, self.gradients, self.first_moments, self.second_moments, self.decays, learning_rate,
+                      step_size, self.beta1, self.beta2, self.eps, is_good)
+        self.step_count = kernels.changed(self.step_count, self.step_count + is_good)
+        self.gradients = kernels.cleared(self.gradients)
 
     def adjust_scale(self):
-        """Halves or doubles the scale; returns whether the gradients are finite, a bool scalar on the device."""
-        is_good = torch.isfinite(self.squared_norm())
+        """Halves or doubles the scale of the loss; returns whether the gradients are finite."""
+        is_good = kernels.is_finite(kernels.squared_norm(self.gradients))
         good_steps = (self.good_steps + 1) * is_good
         has_grown = good_steps == self.growth_interval
-        self.loss_scale *= 0.5 + is_good * (0.5 + has_grown)
-        self.good_steps.copy_(good_steps * ~has_grown)
+        self.loss_scale = kernels.changed(self.loss_scale, self.loss_scale * (0.5 + is_good * (0.5 + has_grown)))
+        self.good_steps = kernels.changed(self.good_steps, good_steps * (good_steps < self.growth_interval))
         return is_good

@@ -9,37 +9,18 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import write_json_lines
-from common.model.checkpoint import load_weights
-from common.model.model_cards import backbone_shapes
+from common.model.initial_weights import RANDOM
 from common.run.batching import Row, epoch_order, make_batch
 from common.run.schedule import make_schedule
 
-RANDOM = "random"  # what --init_checkpoint says for weights that are made on the spot
 BLOCK = 5  # steps between two synchronisations where single times are taken
 FETCH_INTERVAL = 100  # steps between two fetches of the losses, as training does by default
 LONG = 512
 
 
-def random_backbone(card, seed):
-    """Returns ``{name: float32 array}`` of a backbone with normal weights, for timing alone.
-
-    Deviation 0.02, GPT-2's initialisation (Radford et al. 2019, section 2.3); gains of layer norms around 1. Zeros
-    would be faster to multiply than real weights.
-    """
-    generator = np.random.default_rng(seed)
-    arrays = {}
-    for name, shape in backbone_shapes(card).items():
-        arrays[name] = generator.standard_normal(shape, np.float32) * np.float32(0.02)
-        if ".ln_" in name and name.endswith("weight"):
-            arrays[name] += np.float32(1.0)
-    return arrays
-
-
-def backbone_of(arguments):
-    """Returns the backbone that ``--init_checkpoint`` names, a path or ``random``, and a word on what it is."""
-    if arguments.init_checkpoint == RANDOM:
-        return random_backbone(arguments.card, arguments.random_seed), "random weights"
-    return load_weights(arguments.init_checkpoint, None, arguments.card, arguments.lora)[0], "pretrained weights"
+def kind_of_weights(init_checkpoint):
+    """Returns a word on the weights that ``--init_checkpoint`` names, for tables."""
+    return "random weights" if init_checkpoint == RANDOM else "pretrained weights"
 
 
 def stretched(row, length):

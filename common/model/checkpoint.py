@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from common.errors import UserError
 from common.files import atomic_write, sha256_of
+from common.model.initial_weights import RANDOM, random_backbone
 from common.model.lora_arrays import lora_shapes
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.model.weight_files import open_safetensors, part_files, read_arrays, resolve_checkpoint, say_once, shorten
@@ -57,7 +58,7 @@ def new_record(card, settings, init_checkpoint):
     Raises:
         UserError: as ``resolve_checkpoint``, or the LoRA-only file records no backbone that can be found.
     """
-    path = resolve_checkpoint(init_checkpoint)
+    path = init_checkpoint if init_checkpoint == RANDOM else resolve_checkpoint(init_checkpoint)
     before = read_record(path)
     backbone = find_backbone(before, path) if before else path
     return LoraRecord(card.name, settings.rank, settings.alpha, tuple(settings.targets), 0,
@@ -66,12 +67,17 @@ def new_record(card, settings, init_checkpoint):
 
 def _path_to_record(path):
     """Returns the path relative to the project's root where it lies inside, with or without following links."""
+    if path == RANDOM:
+        return RANDOM
     forms = [Path(os.path.realpath(path)), Path(os.path.abspath(path))]
     return next((str(form.relative_to(ROOT)) for form in forms if form.is_relative_to(ROOT)), str(forms[0]))
 
 
 def backbone_hash(path):
-    """Returns the SHA-256 of a checkpoint file, or that of its parts' hashes (one a line) for an index of parts."""
+    """Returns the SHA-256 of a checkpoint file, or that of its parts' hashes (one a line) for an index of parts;
+    random weights have none."""
+    if path == RANDOM:
+        return RANDOM
     status = os.stat(path)
     return _hash_of(os.path.realpath(path), status.st_size, status.st_mtime_ns)
 
@@ -89,6 +95,8 @@ def find_backbone(record, lora_path):
         UserError: it is not there, or its hash is not the recorded one.
     """
     recorded = record.backbone_path
+    if recorded == RANDOM:
+        return RANDOM
     path = os.path.join(ROOT, recorded)  # an absolute path stays itself
     if not os.path.isfile(path):
         raise UserError(f"{lora_path}: holds LoRA arrays only, and its backbone {recorded or '(none recorded)'} is not "
@@ -210,7 +218,8 @@ def load_weights(init_checkpoint, lora_checkpoint, card, settings):
     """Reads the weights that a command line names.
 
     Args:
-        init_checkpoint: a backbone, a backbone with LoRA arrays, or a LoRA-only file that records its backbone.
+        init_checkpoint: a backbone, a backbone with LoRA arrays, or a LoRA-only file that records its backbone;
+            ``random`` for random weights.
         lora_checkpoint: a file with LoRA arrays that goes on top, or None.
         card: the ModelCard whose shapes the backbone must have.
         settings: the LoraSettings that LoRA arrays must fit.
@@ -223,8 +232,8 @@ def load_weights(init_checkpoint, lora_checkpoint, card, settings):
         UserError: a file is missing or damaged, a LoRA-only file's backbone cannot be found, or shapes or the settings
             that a file records differ.
     """
-    path = resolve_checkpoint(init_checkpoint)
-    backbone, lora = split_arrays(read_arrays(path))
+    path = init_checkpoint if init_checkpoint == RANDOM else resolve_checkpoint(init_checkpoint)
+    backbone, lora = split_arrays(_read_backbone(path, card))
     record = read_record(path) if lora else None
     lora_path = backbone_path = path
     if lora_checkpoint:
@@ -244,7 +253,7 @@ def load_weights(init_checkpoint, lora_checkpoint, card, settings):
             raise UserError(f"{path}: holds LoRA arrays only and does not say which backbone they belong to; give the "
                             "backbone as --init_checkpoint and this file as --lora_checkpoint")
         backbone_path = find_backbone(record, path)
-        backbone, _ = split_arrays(read_arrays(backbone_path))
+        backbone, _ = split_arrays(_read_backbone(backbone_path, card))
     check_shapes(backbone, backbone_shapes(card), backbone_path)
     if record:
         check_record(record, lora_path, settings)
@@ -253,6 +262,10 @@ def load_weights(init_checkpoint, lora_checkpoint, card, settings):
         _check_rank(lora, expected, lora_path)
         check_shapes(lora, expected, lora_path)
     return backbone, lora or None, record
+
+
+def _read_backbone(path, card):
+    return random_backbone(card) if path == RANDOM else read_arrays(path)
 
 
 def _warn_of_another_backbone(record, lora_path, backbone_path):

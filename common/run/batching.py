@@ -1,6 +1,7 @@
 """Rows of token ids and the batches made of them: numpy arrays, the same for both frameworks."""
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,7 +82,8 @@ def pack(sequences):
 
 def converted(batch, convert):
     """Returns a Packed or a Batch with each of its arrays through ``convert``."""
-    return type(batch)(*(value if isinstance(value, int) else convert(value) for value in vars(batch).values()))
+    return replace(batch, **{name: convert(value) for name, value in vars(batch).items()
+                             if isinstance(value, np.ndarray)})
 
 
 def make_batch(rows, seq_len, objective="clm", batch_size=None):
@@ -150,10 +152,14 @@ def epoch_order(row_count, batch_size, seed, epoch, shuffle=True):
     return np.concatenate([order, filling]).reshape(-1, batch_size)
 
 
-def training_batches(rows, batch_size, seq_len, objective, seed, epoch, shuffle=True, skip=0):
-    """Yields the batches of one epoch, the first ``skip`` left out."""
-    for indices in epoch_order(len(rows), batch_size, seed, epoch, shuffle)[skip:]:
-        yield make_batch([rows[index] for index in indices], seq_len, objective)
+def training_batches(rows, batch_size, seq_len, objective, seed, shuffle=True, done=0):
+    """Yields ``(epoch, index, Batch)`` without end, both from 1 on, after the first ``done`` batches of the run."""
+    epochs_done, batches_done = divmod(done, batches_per_epoch(len(rows), batch_size))
+    for epoch in itertools.count(epochs_done + 1):
+        order = epoch_order(len(rows), batch_size, seed, epoch, shuffle)
+        for index in range(batches_done, len(order)):
+            yield epoch, index + 1, make_batch([rows[row] for row in order[index]], seq_len, objective)
+        batches_done = 0
 
 
 def validation_batches(rows, batch_size, seq_len, objective, most_tokens=1024):

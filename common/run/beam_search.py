@@ -4,24 +4,17 @@ The framework computes logits and the best few tokens of each hypothesis; the re
 once for both frameworks. Rows of hypotheses are ordered by context, then by rank in the beam.
 """
 
-import os
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
-from common.files import write_json, write_json_lines
-from common.model.checkpoint import load_weights
-from common.model.lora_arrays import merge_lora
-from common.run.batching import pack, read_rows
+from common.run.batching import pack
 from common.vocabulary import END_OF_TEXT
 
 
 @dataclass(frozen=True)
-class Decoder:
+class SearchModel:
     """What a framework does for the search.
 
     Attributes:
@@ -32,11 +25,15 @@ class Decoder:
         top_tokens: ``(logits, penalised, banned, repetition_penalty, count) -> (log_probabilities, tokens)``, numpy
             arrays ``(rows, count)`` float32 and int, best first. ``penalised`` and ``banned`` are pairs of int32
             arrays (rows, tokens).
+        peak_memory_bytes: ``() -> peak memory so far``.
+        description: ``{framework, version, device, precision}``.
     """
 
     prompt: Callable
     advance: Callable
     top_tokens: Callable
+    peak_memory_bytes: Callable
+    description: dict
 
 
 @dataclass(frozen=True)
@@ -138,11 +135,11 @@ class Candidates:
         return bound > self.scores
 
 
-def search(decoder, contexts, settings):
+def search(model, contexts, settings):
     """Decodes some contexts at once.
 
     Args:
-        decoder: Decoder.
+        model: SearchModel.
         contexts: list of lists of token ids.
         settings: SearchSettings.
 
@@ -151,14 +148,14 @@ def search(decoder, contexts, settings):
         ``sum log p / length^length_penalty`` (Wu et al. 2016, section 7, with the plain power of the length).
     """
     beam, eos = settings.beam, np.array(settings.eos_token_id)
-    state, logits = decoder.prompt(pack(contexts))
+    state, logits = model.prompt(pack(contexts))
     history = np.zeros((len(contexts), 1, 0), np.int64)
     scores = np.zeros((len(contexts), 1), np.float32)
     candidates = Candidates(len(contexts), settings)
     for step in range(settings.eval_len):
         hypotheses = history.shape[1]
         penalised, banned = constraints(history.reshape(len(contexts) * hypotheses, step), settings)
-        log_probabilities, tokens = decoder.top_tokens(logits, penalised, banned, settings.repetition_penalty, beam)
+        log_probabilities, tokens = model.top_tokens(logits, penalised, banned, settings.repetition_penalty, beam)
         shape = (len(contexts), hypotheses, beam)
         scores, origins, tokens = choose(scores, log_probabilities.reshape(shape), tokens.reshape(shape), beam)
         history = np.concatenate([np.take_along_axis(history, origins[:, :, None], axis=1), tokens[:, :, None]], axis=2)
@@ -168,74 +165,6 @@ def search(decoder, contexts, settings):
         if step + 1 == settings.eval_len or not candidates.can_improve(scores, step + 1).any():
             break
         rows = origins + np.arange(len(contexts))[:, None] * hypotheses
-        logits = decoder.advance(state, tokens.reshape(-1).astype(np.int32), rows.reshape(-1).astype(np.int32))
+        logits = model.advance(state, tokens.reshape(-1).astype(np.int32), rows.reshape(-1).astype(np.int32))
     candidates.offer(scores, history, np.isfinite(scores) if step + 1 == settings.eval_len else np.zeros_like(finished))
     return candidates.outputs, candidates.scores
-
-
-def distinct_contexts(rows, longest):
-    """Groups rows of equal context.
-
-    Args:
-        rows: list of Row.
-        longest: a longer context keeps its last tokens.
-
-    Returns:
-        List of the distinct contexts in order of first appearance, and for each row the index of its context.
-    """
-    indices, of_row = {}, []
-    for row in rows:
-        context = tuple(row.context[-longest:])
-        of_row.append(indices.setdefault(context, len(indices)))
-    return [list(context) for context in indices], of_row
-
-
-def search_rows(arguments, decoder, path):
-    """Searches all distinct contexts of ``--data`` and writes one line a row to ``path``.
-
-    Contexts of similar length share a batch; each line is ``{"id": row, "predict": eval_len ids, filled up with 0}``.
-
-    Returns:
-        ``{"rows": count, "contexts": count}``.
-    """
-    rows = read_rows(arguments.data)
-    contexts, context_of_row = distinct_contexts(rows, arguments.seq_len - arguments.eval_len)
-    settings = SearchSettings.of(arguments)
-    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
-    outputs = [None] * len(contexts)
-    with tqdm(total=len(contexts), unit="context", dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
-        for start in range(0, len(by_length), arguments.batch_size):
-            chosen = by_length[start:start + arguments.batch_size]
-            found, _ = search(decoder, [contexts[index] for index in chosen], settings)
-            for index, output in zip(chosen, found):
-                outputs[index] = output.tolist()
-            bar.update(len(chosen))
-    write_json_lines(path, ({"id": row, "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
-                            for row, context in enumerate(context_of_row)))
-    return {"rows": len(rows), "contexts": len(contexts)}
-
-
-def run_search(arguments, build_decoder, describe, peak_memory_bytes):
-    """Loads the weights, merges LoRA's into them, searches, and writes the output file and a summary beside it.
-
-    Args:
-        arguments: of common.run.arguments.beam_arguments.
-        build_decoder: ``(card, {name: float32 array of the plain model}) -> Decoder``.
-        describe: ``() -> {framework, version, device, precision}``.
-        peak_memory_bytes: ``() -> peak memory so far``.
-
-    Raises:
-        UserError: the weights or the data cannot be used.
-    """
-    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     arguments.lora)
-    if lora is None:
-        print(f"note: no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone", file=sys.stderr)
-    decoder = build_decoder(arguments.card, merge_lora(backbone, lora or {}, arguments.lora))
-    path = os.path.join(arguments.work_dir, arguments.output_file)
-    started = time.perf_counter()
-    counts = search_rows(arguments, decoder, path)
-    seconds = time.perf_counter() - started
-    write_json(path + ".summary.json", {**describe(), **counts, "seconds": seconds,
-                                        "peak_memory_bytes": peak_memory_bytes()})
-    print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
@@ -37,6 +37,28 @@ class Steps:
     description: dict
 
 
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: training steps done.
+        epoch: the epoch of the last one, from 1 on.
+        evaluations: validation passes done.
+        valid_loss, best_valid_loss: of the last pass, and the lowest; None and infinite before the first.
+        evaluation_seconds: time spent in them.
+        interval_ms: milliseconds a step, of each interval between two log lines.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    evaluations: int = 0
+    valid_loss: float | None = None
+    best_valid_loss: float = math.inf
+    evaluation_seconds: float = 0.0
+    interval_ms: list[float] = field(default_factory=list)
+
+
 class Log:
     """Prints log lines in the original's format and writes the same records as JSON lines beside them.
 
@@ -56,19 +78,24 @@ class Log:
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
 
-    def train(self, epoch, step, batches, learning_rate, step_ms, loss, average_loss):
-        perplexity = math.exp(min(average_loss, 700))
-        self.write(f"| epoch {epoch:3d} step {step:>8d} | {batches:>6d} batches | lr {learning_rate:.3g} | "
-                   f"ms/batch {step_ms:5.2f} | loss {loss:5.2f} | avg loss {average_loss:5.2f} | ppl {perplexity:5.2f}",
-                   {"kind": "train", "epoch": epoch, "step": step, "batches": batches, "lr": learning_rate,
-                    "step_ms": step_ms, "loss": loss, "avg_loss": average_loss, "ppl": perplexity})
+    def train(self, progress, batches, learning_rate, losses):
+        """Writes down an interval: its last loss, and the mean over it."""
+        average = sum(losses) / len(losses)
+        perplexity, step_ms = math.exp(min(average, 700)), progress.interval_ms[-1]
+        self.write(f"| epoch {progress.epoch:3d} step {progress.step:>8d} | {batches:>6d} batches | "
+                   f"lr {learning_rate:.3g} | ms/batch {step_ms:5.2f} | loss {losses[-1]:5.2f} | "
+                   f"avg loss {average:5.2f} | ppl {perplexity:5.2f}",
+                   {"kind": "train", "epoch": progress.epoch, "step": progress.step, "batches": batches,
+                    "lr": learning_rate, "step_ms": step_ms, "loss": losses[-1], "avg_loss": average,
+                    "ppl": perplexity})
 
-    def validation(self, count, step, seconds, loss, best_loss):
-        perplexity, best = math.exp(min(loss, 700)), math.exp(min(best_loss, 700))
-        self.write(f"| Eval {count:3d} at step {step:>8d} | time: {seconds:5.2f}s | valid loss {loss:5.2f} | "
-                   f"valid ppl {perplexity:5.2f} | best ppl {best:5.2f}",
-                   {"kind": "validation", "count": count, "step": step, "seconds": seconds, "loss": loss,
-                    "ppl": perplexity, "best_ppl": best})
+    def validation(self, progress, seconds):
+        """Writes down a validation pass that took so long."""
+        perplexity, best = (math.exp(min(loss, 700)) for loss in (progress.valid_loss, progress.best_valid_loss))
+        self.write(f"| Eval {progress.evaluations:3d} at step {progress.step:>8d} | time: {seconds:5.2f}s | "
+                   f"valid loss {progress.valid_loss:5.2f} | valid ppl {perplexity:5.2f} | best ppl {best:5.2f}",
+                   {"kind": "validation", "count": progress.evaluations, "step": progress.step, "seconds": seconds,
+                    "loss": progress.valid_loss, "ppl": perplexity, "best_ppl": best})
 
 
 def planned_steps(arguments, row_count):
@@ -90,67 +117,69 @@ def run_training(arguments, steps):
         UserError: the data cannot be used, or a loss is not finite.
     """
     train_rows, valid_rows = read_rows(arguments.train_data), read_rows(arguments.valid_data)
-    last_step = planned_steps(arguments, len(train_rows))
+    per_epoch, last_step = (batches_per_epoch(len(train_rows), arguments.train_batch_size),
+                            planned_steps(arguments, len(train_rows)))
     rate = make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, arguments.max_step or last_step,
                          arguments.i_steps, arguments.i_lrs)
-    per_epoch = batches_per_epoch(len(train_rows), arguments.train_batch_size)
     print(f"{len(train_rows)} training rows, {len(valid_rows)} validation rows; {per_epoch} batches of "
           f"{arguments.train_batch_size} an epoch, {last_step} steps; " + ", ".join(steps.description.values()))
-    step, epoch, evaluations, started = 0, 0, 0, time.perf_counter()
-    evaluation_seconds, best_loss, valid_loss, evaluated_at, saved_at = 0.0, math.inf, None, None, None
-    interval_ms = []
+    progress, started = Progress(), time.perf_counter()
+    batches = training_batches(train_rows, arguments.train_batch_size, arguments.seq_len, arguments.obj,
+                               arguments.random_seed, not arguments.no_shuffle, progress.step)
     with tqdm(total=last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
         log = Log(arguments.work_dir, bar)
+        losses, interval_begun = [], started
+        while progress.step < last_step:
+            progress.epoch, index, batch = next(batches)
+            progress.step += 1
+            step, is_last = progress.step, progress.step == last_step
+            losses.append(steps.train(batch, rate(step - 1), step % arguments.grad_acc == 0))
+            bar.update()
+            ends_epoch = index == per_epoch or is_last
+            if step % arguments.log_interval == 0:
+                losses = finite_losses(losses, step)
+                progress.interval_ms.append(1000 * (time.perf_counter() - interval_begun) / len(losses))
+                log.train(progress, index, rate(step), losses)
+                losses, interval_begun = [], time.perf_counter()
+            if step % arguments.save_interval == 0 or ends_epoch:
+                losses = finite_losses(losses, step)
+                path = checkpoint_path(arguments, step)
+                steps.save(path, step)
+                bar.write(f"saving checkpoint {path}", file=sys.stdout)
+            if step % arguments.eval_interval == 0 or is_last or (ends_epoch
+                                                                  and progress.epoch % arguments.eval_epoch == 0):
+                interval_begun += validate(arguments, steps, valid_rows, progress, log)
+            if ends_epoch:
+                losses, interval_begun = [], time.perf_counter()
+    write_summary(arguments, steps, progress, time.perf_counter() - started)
 
-        def validate():
-            nonlocal evaluation_seconds, evaluations, best_loss, valid_loss, evaluated_at
-            begun = time.perf_counter()
-            valid_loss = validation_loss(arguments, steps, valid_rows)
-            evaluation_seconds += time.perf_counter() - begun
-            best_loss, evaluated_at, evaluations = min(best_loss, valid_loss), step, evaluations + 1
-            log.validation(evaluations, step, time.perf_counter() - begun, valid_loss, best_loss)
 
-        def save():
-            nonlocal saved_at
-            path = os.path.join(arguments.work_dir, f"model.{step}.safetensors")
-            steps.save(path, step)
-            bar.write(f"saving checkpoint {path}", file=sys.stdout)
-            saved_at = step
+def checkpoint_path(arguments, step):
+    """Returns the file in which the LoRA weights after some step are saved."""
+    return os.path.join(arguments.work_dir, f"model.{step}.safetensors")
 
-        while step < last_step:
-            epoch += 1
-            pending, interval_begun, interval_evaluation = [], time.perf_counter(), evaluation_seconds
-            batches = training_batches(train_rows, arguments.train_batch_size, arguments.seq_len, arguments.obj,
-                                       arguments.random_seed, epoch, not arguments.no_shuffle)
-            for index, batch in enumerate(batches, 1):
-                step += 1
-                pending.append(steps.train(batch, rate(step - 1), step % arguments.grad_acc == 0))
-                bar.update()
-                if step % arguments.log_interval == 0:
-                    losses = finite_losses(pending, step)
-                    elapsed = (time.perf_counter() - interval_begun) - (evaluation_seconds - interval_evaluation)
-                    interval_ms.append(1000 * elapsed / len(losses))
-                    log.train(epoch, step, index, rate(step), interval_ms[-1], losses[-1], sum(losses) / len(losses))
-                    pending, interval_begun, interval_evaluation = [], time.perf_counter(), evaluation_seconds
-                if step % arguments.save_interval == 0:
-                    save()
-                if step % arguments.eval_interval == 0:
-                    validate()
-                if step == last_step:
-                    break
-            finite_losses(pending, step)
-            if (epoch % arguments.eval_epoch == 0 or step == last_step) and evaluated_at != step:
-                validate()
-            if saved_at != step:
-                save()
-    seconds = time.perf_counter() - started
+
+def validate(arguments, steps, rows, progress, log):
+    """Runs a validation pass, takes it into the Progress and the Log, and returns the seconds that it took."""
+    begun = time.perf_counter()
+    progress.valid_loss = validation_loss(arguments, steps, rows)
+    seconds = time.perf_counter() - begun
+    progress.best_valid_loss = min(progress.best_valid_loss, progress.valid_loss)
+    progress.evaluations += 1
+    progress.evaluation_seconds += seconds
+    log.validation(progress, seconds)
+    return seconds
+
+
+def write_summary(arguments, steps, progress, seconds):
+    """Writes ``train_summary.json`` of a run that took so long."""
     write_json(os.path.join(arguments.work_dir, "train_summary.json"), {
-        **steps.description, "steps": step, "epochs": epoch, "seconds": seconds,
-        "training_seconds": seconds - evaluation_seconds,
+        **steps.description, "steps": progress.step, "epochs": progress.epoch, "seconds": seconds,
+        "training_seconds": seconds - progress.evaluation_seconds,
         # The median leaves out the intervals in which kernels were compiled.
-        "step_ms": statistics.median(interval_ms) if interval_ms else None,
-        "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": valid_loss, "best_valid_loss": best_loss,
-        "checkpoint": os.path.join(arguments.work_dir, f"model.{step}.safetensors"),
+        "step_ms": statistics.median(progress.interval_ms) if progress.interval_ms else None,
+        "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": progress.valid_loss,
+        "best_valid_loss": progress.best_valid_loss, "checkpoint": checkpoint_path(arguments, progress.step),
         "arguments": {key: value for key, value in vars(arguments).items() if key not in ("card", "lora")}})
 
 

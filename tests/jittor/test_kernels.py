@@ -17,6 +17,7 @@ from common.run.batching import pack  # noqa: E402
 
 import device  # noqa: E402
 import kernels  # noqa: E402
+from kernel_sources import functions, launch  # noqa: E402
 
 TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
 ROWS, IN, WIDTH, RANK = 37, 48, 32, 4
@@ -47,9 +48,16 @@ def variables(*arrays):
     return [jt.array(array) for array in arrays]
 
 
+def dropout(x, probability, seed):
+    """What the kernels leave of x."""
+    result, = launch.run('dropout_apply(in0_p, out0_p, in0->num, Dropout(data["seed"], data["probability"]));', [x],
+                         [x.shape], seed=seed, probability=probability)
+    return result
+
+
 def test_linear(normal):
     x, weight, bias, gradient = normal(3, 5, IN), normal(IN, WIDTH), normal(WIDTH), normal(3, 5, WIDTH)
-    function = kernels.Linear()
+    function = functions.Linear()
     agree(function(*variables(x, weight, bias)), np.matmul(*double(x, weight)) + bias)
     agree(function.grad(jt.array(gradient))[0], np.matmul(*double(gradient, weight.T)))
 
@@ -59,9 +67,9 @@ def test_lora_linear(columns, probability, normal):
     x, weight, bias, gradient = normal(ROWS, IN), normal(IN, 3 * WIDTH), normal(3 * WIDTH), normal(ROWS, 3 * WIDTH)
     lora_a, lora_b, scaling = normal(len(columns) * RANK, IN), normal(len(columns) * WIDTH, RANK), 8.0
     np.random.seed(5)
-    mask = kernels.dropout(jt.ones((ROWS, IN)), probability, kernels.dropout_seed()).numpy() if probability else 1.0
+    mask = dropout(jt.ones((ROWS, IN)), probability, functions.dropout_seed()).numpy() if probability else 1.0
     np.random.seed(5)
-    function = kernels.LoraLinear()
+    function = functions.LoraLinear()
     result = function(*variables(x, weight, bias, lora_a, lora_b), columns, scaling, probability)
     d_x, _, _, d_a, d_b, *_ = function.grad(jt.array(gradient))
     x, weight, gradient, lora_a, lora_b = double(x, weight, gradient, lora_a, lora_b)
@@ -80,7 +88,7 @@ def test_lora_linear(columns, probability, normal):
 @pytest.mark.parametrize("mean", [0.0, 300.0])
 def test_layer_norm(mean, normal):
     x, weight, bias, gradient = normal(ROWS, IN) + np.float32(mean), normal(IN), normal(IN), normal(ROWS, IN)
-    function = kernels.LayerNorm()
+    function = functions.LayerNorm()
     result = function(*variables(x, weight, bias))
     d_x = function.grad(jt.array(gradient))[0]
     x, weight, gradient = double(x, weight, gradient)
@@ -95,7 +103,7 @@ def test_layer_norm(mean, normal):
 
 def test_gelu(normal):
     x, gradient = 3 * normal(ROWS, IN), normal(ROWS, IN)
-    function = kernels.Gelu()
+    function = functions.Gelu()
     result, d_x = function(jt.array(x)), function.grad(jt.array(gradient))
     x = x.astype(np.float64)
     inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)
@@ -111,7 +119,7 @@ def test_attention(lengths, head_width, normal):
     width = heads * head_width
     fused, gradient = normal(count, 3 * width), normal(count, width)
     packed = pack([[0] * length for length in lengths])
-    function = kernels.Attention()
+    function = functions.Attention()
     result = function(jt.array(fused), heads, jt.array(packed.offsets), packed.length)
     d_fused = function.grad(jt.array(gradient))[0]
     expected, slopes = zip(*(plain_attention(*arrays, heads) for arrays in zip(
@@ -146,7 +154,7 @@ def test_token_losses(smoothing, count, normal):
     vocabulary = 503
     hidden, embedding, gradient = normal(count, IN), normal(vocabulary, IN), normal(count)
     targets = np.random.RandomState(1).randint(0, vocabulary, count).astype(np.int32)
-    function = kernels.TokenLosses()
+    function = functions.TokenLosses()
     losses = function(*variables(hidden, embedding, targets), smoothing)
     d_hidden = function.grad(jt.array(gradient))[0]
     hidden, embedding = double(hidden, embedding)
@@ -160,7 +168,7 @@ def test_token_losses(smoothing, count, normal):
 
 
 def test_no_gradient_is_computed_where_none_is_asked_for(normal):
-    function = kernels.TokenLosses()
+    function = functions.TokenLosses()
     with jt.no_grad():
         losses = function(*variables(normal(3, IN), normal(50, IN), np.array([1, 2, 3], np.int32)), 0.0)
     assert np.isfinite(losses.numpy()).all()
@@ -168,7 +176,7 @@ def test_no_gradient_is_computed_where_none_is_asked_for(normal):
 
 def test_rows(normal):
     x, gradient, indices = normal(ROWS, IN), normal(4, IN), np.array([3, 1, 3, 0], np.int32)
-    function = kernels.TakeRows()
+    function = functions.TakeRows()
     agree(function(*variables(x, indices)), x[indices])
     expected = np.zeros_like(x)
     np.add.at(expected, indices, gradient)
@@ -182,16 +190,18 @@ def test_logits(normal):
 
 
 def test_adamw(normal):
-    shapes = [(3, 4), (5,)]
+    shapes, rate, decays = [(3, 4), (5,)], 0.5, [0.2, 0.4]
     p, g, m, v = ([normal(*shape) for shape in shapes] for _ in range(4))
     v = [np.abs(each) for each in v]
-    made = kernels.adamw(*([jt.array(each) for each in arrays] for arrays in (p, g, m, v)), [0.9, 0.8], beta1=0.9,
-                         beta2=0.99, eps=1e-6, step_size=0.1)
-    for index, kept in enumerate([0.9, 0.8]):
+    values, gradients, firsts, seconds = ([jt.array(each) for each in arrays] for arrays in (p, g, m, v))
+    kernels.adamw(values, gradients, firsts, seconds, decays, rate, 0.1, 0.9, 0.99, 1e-6, is_good=False)
+    assert all(np.array_equal(found.numpy(), array) for found, array in zip(values, p))
+    kernels.adamw(values, gradients, firsts, seconds, decays, rate, 0.1, 0.9, 0.99, 1e-6, is_good=True)
+    for index, decay in enumerate(decays):
         first, second = 0.9 * m[index] + 0.1 * g[index], 0.99 * v[index] + 0.01 * g[index] ** 2
-        expected = ((p[index] - 0.1 * first / (np.sqrt(second) + 1e-6)) * kept, first, second)
-        for found, array in zip(made, expected):
-            agree(found[index], array)
+        expected = (p[index] - 0.1 * first / (np.sqrt(second) + 1e-6)) * (1 - rate * decay), first, second
+        for found, array in zip((values[index], firsts[index], seconds[index]), expected):
+            agree(found, array)
 
 
 def test_norm_and_scale(normal):
@@ -220,7 +230,7 @@ def test_half_precision_rounds_both_operands_and_sums_in_float32(precision, norm
     x, weight, bias, gradient = normal(ROWS, IN), normal(IN, WIDTH), normal(WIDTH), normal(ROWS, WIDTH)
     weight[0] *= np.float32(1e-6)
     weight[1] *= np.float32(1e-9)
-    function = kernels.Linear()
+    function = functions.Linear()
     result = function(jt.array(x), kernels.frozen(weight), jt.array(bias))
     agree(result, np.matmul(*double(rounded(x), rounded(weight))) + bias)
     agree(function.grad(jt.array(gradient))[0], np.matmul(*double(rounded(gradient), rounded(weight).T)))
@@ -233,7 +243,7 @@ def test_half_precision_rounds_both_operands_and_sums_in_float32(precision, norm
 @pytest.mark.parametrize("probability", [0.1, 0.5])
 def test_dropout_is_decided_by_its_seed(probability):
     ones = jt.ones((300, 300))
-    first, again, other = (kernels.dropout(ones, probability, seed).numpy() for seed in (7, 7, 8))
+    first, again, other = (dropout(ones, probability, seed).numpy() for seed in (7, 7, 8))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert set(np.unique(first)) == {np.float32(0), np.float32(1 / (1 - probability))}
     # Six standard deviations; and neighbours, rows and columns must not drop together.
@@ -245,6 +255,6 @@ def test_dropout_is_decided_by_its_seed(probability):
 
 def test_seeds_follow_the_global_seed():
     device.seed(3)
-    first = [kernels.dropout_seed() for _ in range(3)]
+    first = [functions.dropout_seed() for _ in range(3)]
     device.seed(3)
-    assert first == [kernels.dropout_seed() for _ in range(3)] and len(set(first)) == 3
+    assert first == [functions.dropout_seed() for _ in range(3)] and len(set(first)) == 3

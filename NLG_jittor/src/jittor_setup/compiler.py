@@ -86,7 +86,7 @@ def compile_alone(jittor, use_cuda):
     Jittor would compile the kernels of a step in up to 16 threads. For each matrix product or convolution a thread adds
     to the graph the operator that calls oneDNN or cuBLAS, and takes it out again. All of them do so through global
     lists (of nodes to free, and of nodes to visit with the function to call there) that no lock guards. Two at once
-    corrupt the heap or call a null pointer. On a GPU the products here are calls of cuBLAS from the start, nothing is put in their
-    place, and nvcc needs ten seconds for a kernel.
+    corrupt the heap or call a null pointer. On a GPU the products here are calls of cuBLAS from the start, nothing is
+    put in their place, and nvcc needs ten seconds for a kernel.
     """
     jittor.flags.use_parallel_op_compiler = 16 if use_cuda else 0

@@ -1,5 +1,6 @@
 """Rows, batches and epochs by their definition."""
 
+import itertools
 import json
 
 import numpy as np
@@ -115,8 +116,15 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_skipped_batches_leave_the_rest_as_they_are():
     rows = [Row([index + 1], [9]) for index in range(10)]
-    whole = [batch.input_ids.tolist() for batch in training_batches(rows, 3, 8, "clm", 7, 2)]
-    assert [batch.input_ids.tolist() for batch in training_batches(rows, 3, 8, "clm", 7, 2, skip=2)] == whole[2:]
+
+    def batches(done, count):
+        made = training_batches(rows, 3, 8, "clm", 7, done=done)
+        return [(epoch, index, batch.input_ids.tolist()) for epoch, index, batch in itertools.islice(made, count)]
+
+    whole = batches(0, 12)
+    assert [each[:2] for each in whole] == [(epoch, index) for epoch in (1, 2, 3) for index in (1, 2, 3, 4)]
+    for done in (2, 4, 7):
+        assert batches(done, 12 - done) == whole[done:]
 
 
 def test_validation_takes_file_order_and_a_short_last_batch():

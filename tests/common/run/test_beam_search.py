@@ -1,5 +1,7 @@
 """The host's half of beam search, with a made-up model in numpy, against the plain search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,14 +11,14 @@ from hypothesis import strategies as st
 from common.run.batching import Row
 from common.run.beam_search import (
     Candidates,
-    Decoder,
+    SearchModel,
     SearchSettings,
     banned_by_ngrams,
     choose,
     constraints,
-    distinct_contexts,
     search,
 )
+from common.run.searching import distinct_contexts
 
 from plain_beam_search import log_softmax, plain_search
 
@@ -40,7 +42,7 @@ class TableState:
 
 
 def table_decoder(logits_of):
-    """A Decoder over ``logits_of`` that keeps whole sequences as its state."""
+    """A SearchModel over ``logits_of`` that keeps whole sequences as its state."""
     def prompt(packed):
         sequences = [ids.tolist() for ids in np.split(packed.input_ids, packed.offsets[1:-1])]
         assert packed.length == max(map(len, sequences))
@@ -59,7 +61,7 @@ def table_decoder(logits_of):
         values = np.array([log_softmax(row) for row in logits])
         order = np.argsort(-values, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(values, order, axis=1).astype(np.float32), order
-    return Decoder(prompt, advance, top_tokens)
+    return SearchModel(prompt, advance, top_tokens, lambda: 0, {})
 
 
 SETTINGS = [
@@ -103,7 +105,7 @@ def test_early_stop_saves_steps():
 
     calls = []
     decoder = table_decoder(logits_of)
-    counting = Decoder(decoder.prompt, lambda *inputs: calls.append(1) or decoder.advance(*inputs), decoder.top_tokens)
+    counting = replace(decoder, advance=lambda *inputs: calls.append(1) or decoder.advance(*inputs))
     outputs, _ = search(counting, [[1]], SearchSettings(beam=3, eval_len=8, eos_token_id=(0,)))
     assert outputs[0].tolist() == [0] and not calls
 

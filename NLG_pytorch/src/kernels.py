@@ -1,0 +1,272 @@
+"""The operations that are tuned for torch: what the models call as ``kernels.X``, the same names as in the other tree.
+
+Weights are frozen: they get no gradient. Sums of logits, losses and layer norms are float32 in every precision; in
+``bf16`` and ``fp16`` a frozen weight is stored in 16 bits (``frozen_weight``) and so are the outputs of its products.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import device
+
+MASKED = -1e9  # what is added to the scores of positions that must not be seen
+
+
+def product_dtype():
+    """Returns the dtype in which the factors of products are stored."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(device.precision(), torch.float32)
+
+
+def frozen_weight(*shape):
+    """Returns a parameter of zeros in the layout and the dtype that its products want.
+
+    Columns lie one after another where there are few: cuBLAS was measured to take a quarter less time for such
+    products.
+    """
+    if len(shape) == 2 and shape[0] >= shape[1]:
+        return nn.Parameter(torch.zeros(shape[::-1], dtype=product_dtype()).T)
+    return nn.Parameter(torch.zeros(shape, dtype=product_dtype()))
+
+
+def embedding_weight(*shape):
+    """Returns a parameter of zeros ``(count, width)``, the rows of which are looked up."""
+    return nn.Parameter(torch.zeros(shape, dtype=product_dtype()))
+
+
+def store(parameter, array, is_frozen):
+    """Copies a numpy array into a parameter of its shape."""
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(array))
+
+
+def embedding(indices, weight):
+    """Returns ``weight[indices]``, ``(*indices.shape, width)``, float32."""
+    return F.embedding(indices, weight).float()
+
+
+def take_rows(x, indices):
+    """Returns rows ``indices`` of ``x (count, width)``; where one comes twice its gradients add up."""
+    return x.index_select(0, indices)
+
+
+def layer_norm(x, weight, bias):
+    """``(..., width)`` to the same: normalised over the last axis, variance in two passes, eps 1e-5."""
+    return F.layer_norm(x, weight.shape, weight, bias, eps=1e-5)
+
+
+def gelu(x):
+    """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2), as GPT-2 was trained with."""
+    return F.gelu(x, approximate="tanh")
+
+
+def linear(x, weight, bias):
+    """``x @ weight + bias``: ``(..., in)`` to ``(..., out)`` in the dtype of the products."""
+    flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
+    return torch.addmm(bias, flat, weight).view(*x.shape[:-1], -1)
+
+
+@functools.lru_cache
+def placement(enable_lora, scaling, where):
+    """Returns ``(projections, 1, enabled, 1)``: scaling where the enabled one is the projection itself, else 0."""
+    return scaling * torch.eye(len(enable_lora), device=where)[:, None, list(enable_lora), None]
+
+
+def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, probability):
+    """Linear with LoRA's update on some of the projections that lie side by side in its output.
+
+    ``x @ weight + bias + scaling * dropout(x) @ A.T @ B.T`` (Hu et al. 2021, section 4.1, equation 3), A and B of each
+    projection that has an update.
+
+    Args:
+        x, weight, bias: as for linear.
+        lora_A: ``(enabled * r, in)``.
+        lora_B: ``(enabled * width, r)``, where ``width`` is that of one projection.
+        enable_lora: one bool for each projection, whether it has an update.
+        scaling: alpha / r.
+        probability: share of the update's inputs that are dropped.
+    """
+    flat, r, enabled = x.reshape(-1, x.shape[-1]).to(weight.dtype), lora_B.shape[1], sum(enable_lora)
+    result = torch.addmm(bias, flat, weight)
+    # scaling * lora_B as one (out, enabled * r) matrix, 0 where there is no update: one product for all projections.
+    blocks = lora_B.view(enabled, -1, r).transpose(0, 1)
+    spread = (placement(enable_lora, scaling, x.device) * blocks).reshape(-1, enabled * r)
+    update = F.dropout(flat, probability) @ lora_A.T.to(flat.dtype)
+    result.addmm_(update, spread.T.to(flat.dtype))
+    return result.view(*x.shape[:-1], -1)
+
+
+def causal_attention(fused, heads, packed):
+    """Scaled dot-product attention in which a token sees itself and what comes before it in its sequence.
+
+    Args:
+        fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
+        heads: number of heads.
+        packed: Packed of arrays on the device.
+
+    Returns:
+        ``(count, width)``.
+    """
+    count, width = fused.shape[0], fused.shape[1] // 3
+    if fused.is_cuda:
+        # What scaled_dot_product_attention calls for nested tensors, its causal mask being number 1: for sequences one
+        # after another there is no public call that takes float32.
+        query, key, value = fused.view(1, count, 3, heads, -1).unbind(2)
+        output, *_ = torch.ops.aten._efficient_attention_forward(
+            query, key, value, None, packed.offsets, packed.offsets, packed.length, packed.length, 0.0,
+            custom_mask_type=1, compute_log_sumexp=True)
+        return output.view(count, width)
+    query, key, value = fused.view(1, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    lengths = packed.offsets.diff().tolist()
+    sequences = zip(*(each.split(lengths, dim=2) for each in (query, key, value)))
+    return torch.cat([F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).reshape(-1, width)
+                      for parts in sequences])
+
+
+def matmul_transposed(a, b):
+    """Returns ``a @ b.T`` of the last two axes."""
+    return a @ b.transpose(-1, -2)
+
+
+@functools.lru_cache
+def free_positions_mask(step, room):
+    """Returns ``(1, 1, 1, room)``, MASKED behind index ``step``; made once, for each new array costs time."""
+    return device.from_numpy(np.where(np.arange(room) > step, MASKED, 0.0).reshape(1, 1, 1, room))
+
+
+def softmax(scores, dtype):
+    """Softmax over the last axis, in ``dtype``."""
+    return torch.softmax(scores, dim=-1).to(dtype)
+
+
+def log_softmax(logits):
+    """Log-probabilities of each row."""
+    return torch.log_softmax(logits, dim=1)
+
+
+def top_k(x, count):
+    """Returns the ``count`` highest values of each row and their indices, best first."""
+    return x.topk(count, dim=1)
+
+
+def logits(hidden, weight):
+    """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``, float32."""
+    return (hidden.to(weight.dtype) @ weight.T).float()
+
+
+class CrossEntropy(torch.autograd.Function):
+    """``F.cross_entropy`` whose gradient is written over the log-probabilities, the largest array of a step."""
+
+    @staticmethod
+    def forward(context, logits, targets, label_smoothing):
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        context.save_for_backward(log_probabilities, targets)
+        context.label_smoothing = label_smoothing
+        nll = -log_probabilities.gather(1, targets[:, None].long()).squeeze(1)
+        return (1.0 - label_smoothing) * nll - label_smoothing * log_probabilities.mean(dim=1)
+
+    @staticmethod
+    def backward(context, gradient):
+        log_probabilities, targets = context.saved_tensors
+        slopes = log_probabilities.exp_().sub_(context.label_smoothing / log_probabilities.shape[1])
+        at_target = torch.full_like(slopes[:, :1], context.label_smoothing - 1.0)
+        return slopes.scatter_add_(1, targets[:, None].long(), at_target).mul_(gradient[:, None]), None, None
+
+
+def token_losses(hidden, weight, targets, label_smoothing):
+    """Label-smoothed cross-entropy of ``logits(hidden, weight)``: ``(1 - e) * nll + e * mean of -log p``, the mean over
+    the vocabulary.
+
+    Takes ``(count, width)``, ``(vocabulary, width)``, ``(count,)``; returns ``(count,)``, float32.
+    """
+    return CrossEntropy.apply(logits(hidden, weight), targets, label_smoothing)
+
+
+def fused(parameters, decays):
+    """Makes the parameters views of one vector, so that each operation of an update is one kernel.
+
+    Args:
+        parameters: list of float32 parameters.
+        decays: the weight decay of each.
+
+    Returns:
+        The arrays that an update works on, and what each of their elements decays by; two lists.
+    """
+    values = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    pieces = values.split([parameter.numel() for parameter in parameters])
+    for parameter, piece in zip(parameters, pieces):
+        parameter.data = piece.view(parameter.shape)
+    return [values], [torch.cat([torch.full_like(piece, decay) for piece, decay in zip(pieces, decays)])]
+
+
+def zeros_like(arrays):
+    """Returns a list of arrays of zeros."""
+    return [torch.zeros_like(array) for array in arrays]
+
+
+def counter(value):
+    """Returns a number that a captured step can change: a float64 scalar on the device."""
+    return device.to_device(torch.tensor(value, dtype=torch.float64))
+
+
+def changed(counter, value):
+    """Returns the counter with a new value."""
+    return counter.copy_(value)
+
+
+def no_gradients(values):
+    """Returns the sums of gradients, of arrays ``values``, before there is one."""
+    return zeros_like(values)
+
+
+def add_gradients(sums, loss, parameters, loss_scale=None):
+    """Returns the sums of gradients with those of ``loss``, a scalar, which is scaled meanwhile."""
+    gradients = torch.autograd.grad(loss if loss_scale is None else loss * loss_scale, parameters)
+    gradient = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    sums[0] += gradient if loss_scale is None else gradient / loss_scale
+    return sums
+
+
+def cleared(sums):
+    """Returns the sums of gradients, emptied."""
+    sums[0].zero_()
+    return sums
+
+
+def squared_norm(arrays):
+    """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
+    return (arrays[0].double() ** 2).sum()
+
+
+def is_finite(number):
+    """Tells whether a number on the device is finite."""
+    return torch.isfinite(number)
+
+
+def scaled(arrays, factor):
+    """Returns every array times ``factor``, a number on the device."""
+    arrays[0] *= factor
+    return arrays
+
+
+@torch.no_grad()
+def adamw(values, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2, eps,
+          is_good):
+    """One update of AdamW (see optimizer.py), in place; none where ``is_good`` is false.
+
+    Args:
+        values, gradients, first_moments, second_moments: lists of arrays of the same shapes.
+        decays: of fused.
+        learning_rate, step_size, beta1, beta2, eps: numbers.
+        is_good: True, or what is_finite returned.
+    """
+    [value], [gradient], [first], [second], [decay] = values, gradients, first_moments, second_moments, decays
+    new_first = beta1 * first + (1.0 - beta1) * gradient
+    new_second = beta2 * second + (1.0 - beta2) * gradient ** 2
+    moved = value - step_size * new_first / (torch.sqrt(new_second) + eps)
+    new_value = moved * (1.0 - learning_rate * decay)
+    for old, new in ((first, new_first), (second, new_second), (value, new_value)):
+        old.copy_(new if is_good is True else torch.where(is_good, new, old))

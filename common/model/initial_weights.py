@@ -1,0 +1,29 @@
+"""Backbones with random weights, for what needs a GPT-2 of some size and no knowledge in it."""
+
+import math
+
+import numpy as np
+
+from common.model.model_cards import ModelCard, backbone_shapes
+
+RANDOM = "random"  # what --init_checkpoint says for these weights
+SEED = 0
+
+
+def random_backbone(card: ModelCard) -> dict[str, np.ndarray]:
+    """Returns ``{name: float32 array}`` of GPT-2's initialisation, the same at every call.
+
+    Weights are normal with deviation 0.02, those of the projections that end a residual branch divided by the root of
+    the number of branches; biases are 0 and gains 1 (Radford et al. 2018, section 4.1, and 2019, section 2.3).
+    """
+    generator = np.random.default_rng(SEED)
+    arrays = {}
+    for name, shape in backbone_shapes(card).items():
+        if name.endswith("bias"):
+            arrays[name] = np.zeros(shape, np.float32)
+        elif ".ln_" in name:
+            arrays[name] = np.ones(shape, np.float32)
+        else:
+            deviation = 0.02 / (math.sqrt(2 * card.layers) if name.endswith("c_proj.weight") else 1.0)
+            arrays[name] = generator.standard_normal(shape, np.float32) * np.float32(deviation)
+    return arrays

@@ -1,0 +1,90 @@
+"""A run of beam search: weights with LoRA merged into them, each distinct context once, one line a row."""
+
+import os
+import sys
+import time
+
+from tqdm import tqdm
+
+from common.files import write_json, write_json_lines
+from common.model.checkpoint import load_weights
+from common.model.lora_arrays import merge_lora
+from common.run.batching import read_rows
+from common.run.beam_search import SearchSettings, search
+
+
+def load_merged(arguments):
+    """Returns ``{name: float32 array}`` of the plain model, LoRA's weights merged into the backbone's.
+
+    Args:
+        arguments: of common.run.arguments.beam_arguments.
+
+    Raises:
+        UserError: the weights cannot be used.
+    """
+    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
+                                     arguments.lora)
+    if lora is None:
+        print(f"note: no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone", file=sys.stderr)
+    return merge_lora(backbone, lora or {}, arguments.lora)
+
+
+def distinct_contexts(rows, longest):
+    """Groups rows of equal context.
+
+    Args:
+        rows: list of Row.
+        longest: a longer context keeps its last tokens.
+
+    Returns:
+        List of the distinct contexts in order of first appearance, and for each row the index of its context.
+    """
+    indices, of_row = {}, []
+    for row in rows:
+        context = tuple(row.context[-longest:])
+        of_row.append(indices.setdefault(context, len(indices)))
+    return [list(context) for context in indices], of_row
+
+
+def search_rows(arguments, model, path):
+    """Searches all distinct contexts of ``--data`` and writes one line a row to ``path``.
+
+    Contexts of similar length share a batch; each line is ``{"id": row, "predict": eval_len ids, padded with 0}``.
+
+    Returns:
+        ``{"rows": count, "contexts": count}``.
+    """
+    rows = read_rows(arguments.data)
+    contexts, context_of_row = distinct_contexts(rows, arguments.seq_len - arguments.eval_len)
+    settings = SearchSettings.of(arguments)
+    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
+    outputs = [None] * len(contexts)
+    with tqdm(total=len(contexts), unit="context", dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
+        for start in range(0, len(by_length), arguments.batch_size):
+            chosen = by_length[start:start + arguments.batch_size]
+            found, _ = search(model, [contexts[index] for index in chosen], settings)
+            for index, output in zip(chosen, found):
+                outputs[index] = output.tolist()
+            bar.update(len(chosen))
+    write_json_lines(path, ({"id": row, "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
+                            for row, context in enumerate(context_of_row)))
+    return {"rows": len(rows), "contexts": len(contexts)}
+
+
+def run_search(arguments, model):
+    """Searches and writes the output file and a summary beside it.
+
+    Args:
+        arguments: of common.run.arguments.beam_arguments.
+        model: SearchModel.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    path = os.path.join(arguments.work_dir, arguments.output_file)
+    started = time.perf_counter()
+    counts = search_rows(arguments, model, path)
+    seconds = time.perf_counter() - started
+    write_json(path + ".summary.json", {**model.description, **counts, "seconds": seconds,
+                                        "peak_memory_bytes": model.peak_memory_bytes()})
+    print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")
