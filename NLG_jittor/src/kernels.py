@@ -71,7 +71,17 @@ def linear(x, weight, bias):
     return functions.Linear.apply(x, weight, bias)
 
 
-def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, probability):
+def dropped_out(x, dropout):
+    """Drops elements of ``x (count, width)`` and divides the others by the share that is kept.
+
+    Args:
+        x: array.
+        dropout: common.run.dropout.Dropout of arrays on the device, or None, which drops nothing.
+    """
+    return x if dropout is None else functions.Dropped.apply(x, dropout)
+
+
+def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
     """Linear with LoRA's update on some of the projections that lie side by side in its output.
 
     ``x @ weight + bias + scaling * dropout(x) @ A.T @ B.T`` (Hu et al. 2021, section 4.1, equation 3), A and B of each
@@ -83,10 +93,10 @@ def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, probabili
         lora_B: ``(enabled * width, r)``, where ``width`` is that of one projection.
         enable_lora: one bool for each projection, whether it has an update.
         scaling: alpha / r.
-        probability: share of the update's inputs that are dropped.
+        dropout: common.run.dropout.Dropout of the update's inputs, or None.
     """
     columns = [column for column, has_update in enumerate(enable_lora) if has_update]
-    return functions.LoraLinear.apply(x, weight, bias, lora_A, lora_B, columns, scaling, probability)
+    return functions.LoraLinear.apply(x, weight, bias, lora_A, lora_B, columns, scaling, dropout)
 
 
 def causal_attention(fused, heads, packed):

@@ -3,6 +3,8 @@
 import jittor as jt
 from jittor import nn
 
+from common.run.dropout import Dropout
+
 import kernels
 
 
@@ -21,6 +23,9 @@ class MergedLinear(nn.Module):
         lora_alpha: the update is scaled by ``lora_alpha / r``.
         lora_dropout: share of the inputs of the update that are dropped in training.
         enable_lora: one bool for each projection.
+
+    Attributes:
+        stream: number of the layer among the model's, which decides its dropout; see number_layers.
     """
 
     def __init__(self, in_features, out_features, r=0, lora_alpha=1, lora_dropout=0.0, enable_lora=(False,)):
@@ -28,7 +33,7 @@ class MergedLinear(nn.Module):
         self.weight = kernels.frozen_weight(in_features, out_features)
         self.bias = kernels.frozen_weight(out_features)
         self.r = r if any(enable_lora) else 0
-        self.lora_dropout = lora_dropout
+        self.lora_dropout, self.stream = lora_dropout, 0
         self.enable_lora = tuple(enable_lora)
         if self.r > 0:
             enabled = sum(enable_lora)
@@ -36,13 +41,21 @@ class MergedLinear(nn.Module):
             self.lora_A = jt.zeros((enabled * r, in_features))
             self.lora_B = jt.zeros((enabled * (out_features // len(enable_lora)), r))
 
-    def execute(self, x):
-        """``(..., in_features)`` to ``(..., out_features)``."""
+    def execute(self, x, batch=None):
+        """``(..., in_features)`` to ``(..., out_features)``; dropout needs the Batch whose tokens ``x`` holds."""
         if self.r == 0:
             return kernels.linear(x, self.weight, self.bias)
-        probability = self.lora_dropout if self.is_training() else 0.0
+        dropout = None
+        if self.is_training() and self.lora_dropout > 0:
+            dropout = Dropout(self.lora_dropout, self.stream, batch.step_key, batch.token_keys)
         return kernels.lora_linear(x, self.weight, self.bias, self.lora_A, self.lora_B, self.enable_lora, self.scaling,
-                                   probability)
+                                   dropout)
+
+
+def number_layers(model):
+    """Gives each MergedLinear of a model its own dropout, whether it has an update or not."""
+    for stream, layer in enumerate(module for module in model.modules() if isinstance(module, MergedLinear)):
+        layer.stream = stream
 
 
 def mark_only_lora_as_trainable(model):

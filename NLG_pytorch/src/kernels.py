@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
+
 import device
 
 MASKED = -1e9  # what is added to the scores of positions that must not be seen
@@ -75,7 +77,39 @@ def placement(enable_lora, scaling, where):
     return scaling * torch.eye(len(enable_lora), device=where)[:, None, list(enable_lora), None]
 
 
-def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, probability):
+def mixed(x):
+    """Returns the scrambled int32 numbers of common.run.dropout.mixed; ``>>`` would fill with the sign."""
+    x = (x ^ ((x >> 16) & 0xFFFF)) * signed(MIX[0])
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * signed(MIX[1])
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def signed(number):
+    """Returns the number whose 32 bits, read as a signed one, are those of ``number``."""
+    return (number + 2**31) % 2**32 - 2**31
+
+
+def dropped_out(x, dropout):
+    """Drops elements of ``x (count, width)`` and divides the others by the share that is kept.
+
+    Args:
+        x: array.
+        dropout: common.run.dropout.Dropout of arrays on the device, or None, which drops nothing.
+    """
+    if dropout is None:
+        return x
+    if x.is_cuda:
+        from kernel_sources.dropout import Dropped  # Triton, which a torch for processors alone does not bring
+
+        return Dropped.apply(x, dropout)
+    stream = mixed(dropout.step_key + signed((dropout.stream + 1) * STREAM))
+    tokens = mixed(dropout.token_keys * signed(TOKEN) + stream)
+    h = tokens[:, None] + device.arange(x.shape[1]).int() * signed(FEATURE)
+    h = (h ^ ((h >> 15) & 0x1FFFF)) * signed(MIX[1])
+    return x * ((h >= dropout.threshold) * dropout.kept_factor).to(x.dtype)
+
+
+def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
     """Linear with LoRA's update on some of the projections that lie side by side in its output.
 
     ``x @ weight + bias + scaling * dropout(x) @ A.T @ B.T`` (Hu et al. 2021, section 4.1, equation 3), A and B of each
@@ -87,14 +121,14 @@ def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, probabili
         lora_B: ``(enabled * width, r)``, where ``width`` is that of one projection.
         enable_lora: one bool for each projection, whether it has an update.
         scaling: alpha / r.
-        probability: share of the update's inputs that are dropped.
+        dropout: common.run.dropout.Dropout of the update's inputs, or None.
     """
     flat, r, enabled = x.reshape(-1, x.shape[-1]).to(weight.dtype), lora_B.shape[1], sum(enable_lora)
     result = torch.addmm(bias, flat, weight)
     # scaling * lora_B as one (out, enabled * r) matrix, 0 where there is no update: one product for all projections.
     blocks = lora_B.view(enabled, -1, r).transpose(0, 1)
     spread = (placement(enable_lora, scaling, x.device) * blocks).reshape(-1, enabled * r)
-    update = F.dropout(flat, probability) @ lora_A.T.to(flat.dtype)
+    update = dropped_out(flat, dropout) @ lora_A.T.to(flat.dtype)
     result.addmm_(update, spread.T.to(flat.dtype))
     return result.view(*x.shape[:-1], -1)
 

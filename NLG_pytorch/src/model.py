@@ -12,7 +12,7 @@ from torch import nn
 
 import device
 import kernels
-from lora import MergedLinear
+from lora import MergedLinear, number_layers
 
 
 def pad(x, packed):
@@ -57,8 +57,8 @@ class Attention(nn.Module):
 
     def forward(self, x, packed):
         """Returns the output ``(count, width)`` and the fused queries, keys and values ``(count, 3 * width)``."""
-        fused = self.c_attn(x)
-        return self.c_proj(kernels.causal_attention(fused, self.heads, packed)), fused
+        fused = self.c_attn(x, packed)
+        return self.c_proj(kernels.causal_attention(fused, self.heads, packed), packed), fused
 
     def decode(self, x, prompt, generated, prompt_mask):
         """One token of every hypothesis.
@@ -100,8 +100,8 @@ class MLP(nn.Module):
         self.c_fc = MergedLinear(card.width, 4 * card.width, **lora("fc"))
         self.c_proj = MergedLinear(4 * card.width, card.width, **lora("proj"))
 
-    def forward(self, x):
-        return self.c_proj(kernels.gelu(self.c_fc(x)))
+    def forward(self, x, packed=None):
+        return self.c_proj(kernels.gelu(self.c_fc(x, packed)), packed)
 
 
 class Block(nn.Module):
@@ -117,7 +117,7 @@ class Block(nn.Module):
     def forward(self, x, packed):
         attended, fused = self.attn(self.ln_1(x), packed)
         x = x + attended
-        return x + self.mlp(self.ln_2(x)), fused
+        return x + self.mlp(self.ln_2(x), packed), fused
 
     def decode(self, x, prompt, generated, prompt_mask):
         attended, key_value = self.attn.decode(self.ln_1(x), prompt, generated, prompt_mask)
@@ -177,6 +177,7 @@ class GPT2LMModel(nn.Module):
     def __init__(self, card, lora=None):
         super().__init__()
         self.transformer = GPT2(card, lora.layer_arguments if lora else lambda *targets: {})
+        number_layers(self)
 
     def load_arrays(self, arrays):
         """Copies ``{name: numpy array}`` into the parameters of those names; shapes must have been checked."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import read_json_lines
+from common.run.dropout import step_key, token_keys
 from common.vocabulary import VOCABULARY_SIZE
 
 
@@ -43,11 +44,15 @@ class Batch(Packed):
         loss_positions: ``(losses,)`` int32, which of the tokens carry a loss.
         loss_targets: ``(losses,)`` int32, the token that each of them should predict.
         loss_weights: ``(losses,)`` float32, the share of each in the batch's loss.
+        step_key: ``(1,)`` int32, of common.run.dropout.step_key.
+        token_keys: ``(count,)`` int32, of common.run.dropout.token_keys.
     """
 
     loss_positions: np.ndarray
     loss_targets: np.ndarray
     loss_weights: np.ndarray
+    step_key: np.ndarray
+    token_keys: np.ndarray
 
 
 def read_rows(path):
@@ -86,7 +91,10 @@ def converted(batch, convert):
                              if isinstance(value, np.ndarray)})
 
 
-def make_batch(rows, seq_len, objective="clm", batch_size=None):
+NO_STEP = np.zeros(1, np.int32)
+
+
+def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP, first_row=0):
     """Builds the arrays of some rows.
 
     The loss of a batch is the mean over its targets, by the original program's denominator: their number and 0.0001.
@@ -96,6 +104,8 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None):
         seq_len: a longer row loses its end.
         objective: ``clm`` puts the loss on the completion, ``jlm`` on context and completion.
         batch_size: the rows are batches of so many, whose losses add up; by default one batch.
+        step_key: of common.run.dropout.step_key; there is none without dropout.
+        first_row: index of the first row in the whole batch, of which these may be a part.
 
     Returns:
         Batch.
@@ -112,7 +122,9 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None):
     batch_counts = np.add.reduceat(counts, range(0, len(rows), batch_size or len(rows)))
     weights = np.repeat(1.0 / (batch_counts + 0.0001), batch_counts)
     return Batch(**vars(packed), loss_positions=np.array(positions, np.int32),
-                 loss_targets=np.array(targets, np.int32), loss_weights=weights.astype(np.float32))
+                 loss_targets=np.array(targets, np.int32), loss_weights=weights.astype(np.float32), step_key=step_key,
+                 token_keys=token_keys(np.repeat(np.arange(first_row, first_row + len(rows)), np.diff(packed.offsets)),
+                                       packed.position_ids))
 
 
 def pad_batch(batch, multiple):
@@ -128,11 +140,11 @@ def pad_batch(batch, multiple):
         Batch.
     """
     more_tokens, more_losses = (-len(array) % multiple for array in (batch.input_ids, batch.loss_positions))
-    tokens = (np.pad(array, (0, more_tokens)) for array in (batch.input_ids, batch.position_ids))
-    losses = (np.pad(array, (0, more_losses))
-              for array in (batch.loss_positions, batch.loss_targets, batch.loss_weights))
-    offsets = np.append(batch.offsets, batch.offsets[-1] + np.int32(more_tokens))
-    return Batch(*tokens, offsets, batch.length + -batch.length % multiple, *losses)
+    more = {"input_ids": more_tokens, "position_ids": more_tokens, "token_keys": more_tokens,
+            "loss_positions": more_losses, "loss_targets": more_losses, "loss_weights": more_losses}
+    return replace(batch, offsets=np.append(batch.offsets, batch.offsets[-1] + np.int32(more_tokens)),
+                   length=batch.length + -batch.length % multiple,
+                   **{name: np.pad(getattr(batch, name), (0, count)) for name, count in more.items()})
 
 
 def batches_per_epoch(row_count, batch_size):
@@ -158,7 +170,9 @@ def training_batches(rows, batch_size, seq_len, objective, seed, shuffle=True, d
     for epoch in itertools.count(epochs_done + 1):
         order = epoch_order(len(rows), batch_size, seed, epoch, shuffle)
         for index in range(batches_done, len(order)):
-            yield epoch, index + 1, make_batch([rows[row] for row in order[index]], seq_len, objective)
+            done += 1
+            yield epoch, index + 1, make_batch([rows[row] for row in order[index]], seq_len, objective,
+                                               step_key=step_key(seed, done))
         batches_done = 0
 
 

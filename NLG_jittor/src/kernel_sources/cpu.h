@@ -124,9 +124,12 @@ static inline void gelu_backward(const float* dy, const float* u, float* du, int
     }
 }
 
-static inline void dropout_apply(const float* x, float* y, int64_t count, Dropout dropout) {
-    #pragma omp parallel for simd
-    for (int64_t i = 0; i < count; i++) y[i] = x[i] * dropout(i);
+static inline void dropout_apply(const float* x, float* y, int64_t rows, int64_t width, Dropout dropout) {
+    #pragma omp parallel for
+    for (int64_t row = 0; row < rows; row++) {
+        const uint32_t token = dropout.token(row);
+        for (int64_t i = 0; i < width; i++) y[row * width + i] = x[row * width + i] * dropout.factor(token, i);
+    }
 }
 
 // What LoRA adds: for the p-th of `enabled` projections, columns[p] * width .. of y get scaling * t_p @ B_p.T, with
@@ -145,8 +148,8 @@ static inline void lora_forward(const float* x, const float* a, const float* b, 
         std::vector<float> kept(in);
         #pragma omp for
         for (int64_t row = 0; row < rows; row++) {
-            for (int64_t i = 0; i < in; i++)
-                kept[i] = x[row * in + i] * dropout(row * in + i);
+            const uint32_t token = dropout.token(row);
+            for (int64_t i = 0; i < in; i++) kept[i] = x[row * in + i] * dropout.factor(token, i);
             for (int e = 0; e < total; e++) {
                 float sum = 0;
                 for (int64_t i = 0; i < in; i++) sum += kept[i] * a[e * in + i];
@@ -177,16 +180,18 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
                    db + first, lora.r);
     }
     #pragma omp parallel for
-    for (int64_t row = 0; row < rows; row++)
+    for (int64_t row = 0; row < rows; row++) {
+        const uint32_t token = dropout.token(row);
         for (int64_t i = 0; i < in; i++) {
             float sum = 0;
             for (int e = 0; e < total; e++) sum += dt[row * total + e] * a[e * in + i];
-            dx[row * in + i] += sum * dropout(row * in + i);
+            dx[row * in + i] += sum * dropout.factor(token, i);
         }
+    }
     std::vector<float> kept;
-    if (dropout.threshold) {
+    if (dropout.kept_factor) {
         kept.resize(rows * in);
-        dropout_apply(x, kept.data(), rows * in, dropout);
+        dropout_apply(x, kept.data(), rows, in, dropout);
         x = kept.data();
     }
     dnnl_sgemm('T', 'N', total, in, rows, 1.f, dt, total, x, in, 0.f, da, in);

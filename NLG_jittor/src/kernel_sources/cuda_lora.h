@@ -1,13 +1,13 @@
 // LoRA's low-rank update with its dropout; see cuda_products.h.
 #pragma once
 
-static __global__ void dropout_kernel(const float* x, float* y, int64_t count, Dropout dropout) {
-    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (i < count) y[i] = x[i] * dropout(i);
+static __global__ void dropout_kernel(const float* x, float* y, int64_t width, Dropout dropout) {
+    const int64_t row = blockIdx.x, i = blockIdx.y * (int64_t)blockDim.x + threadIdx.x;
+    if (i < width) y[row * width + i] = x[row * width + i] * dropout(row, i);
 }
 
-static inline void dropout_apply(const float* x, float* y, int64_t count, Dropout dropout) {
-    dropout_kernel<<<blocks_of(count, 256), 256>>>(x, y, count, dropout);
+static inline void dropout_apply(const float* x, float* y, int64_t rows, int64_t width, Dropout dropout) {
+    dropout_kernel<<<dim3(rows, blocks_of(width, 256)), 256>>>(x, y, width, dropout);
 }
 
 // What LoRA adds: for the p-th of `enabled` projections, columns[p] * width .. of y get scaling * t_p @ B_p.T, with
@@ -23,10 +23,11 @@ const int CHUNK = 8;  // ranks that a thread keeps in registers
 // t (rows, total) = dropout(x) @ A.T
 static __global__ void lora_down_kernel(const float* x, const float* a, float* t, int in, int total, Dropout dropout) {
     const int64_t row = blockIdx.x;
+    const uint32_t token = dropout.token(row);
     for (int first = 0; first < total; first += CHUNK) {
         float sums[CHUNK] = {};
         for (int i = threadIdx.x; i < in; i += ROW_THREADS) {
-            const float value = x[row * in + i] * dropout(row * in + i);
+            const float value = x[row * in + i] * dropout.factor(token, i);
             #pragma unroll
             for (int e = 0; e < CHUNK; e++)
                 if (first + e < total) sums[e] += value * a[(int64_t)(first + e) * in + i];
@@ -94,8 +95,7 @@ static __global__ void lora_sum_kernel(const float* values, int stride, int3 apa
         if (i < width) {
             #pragma unroll 4
             for (int row = group; row < rows; row += GROUPS) {
-                const int64_t index = (int64_t)row * stride + i;
-                const float value = values[index] * dropout(index);
+                const float value = values[(int64_t)row * stride + i] * dropout(row, i);
                 #pragma unroll
                 for (int e = 0; e < CHUNK; e++)
                     if (first + e < r) sums[e] += value * t[(int64_t)row * total + first + e];
@@ -122,7 +122,7 @@ static __global__ void lora_down_backward_kernel(const float* dt, const float* a
     if (i >= in) return;
     float sum = 0;
     for (int e = 0; e < total; e++) sum += dt[row * total + e] * a[(int64_t)e * in + i];
-    dx[row * in + i] += sum * dropout(row * in + i);
+    dx[row * in + i] += sum * dropout(row, i);
 }
 
 // Adds LoRA's part to dx and writes da and db.
@@ -133,7 +133,7 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
     const int3 apart = {lora.columns[0] * lora.width, lora.columns[1] * lora.width, lora.columns[2] * lora.width};
     lora_up_backward_kernel<<<dim3(rows, lora.enabled), ROW_THREADS>>>(dy, b, dt, out, lora);
     lora_sum_kernel<<<dim3(blocks_of(lora.width, 32), lora.enabled), 32 * GROUPS>>>(
-        dy, out, apart, t, total, db, lora.r, 1, rows, lora.width, lora.r, lora.scaling, Dropout(0, 0));
+        dy, out, apart, t, total, db, lora.r, 1, rows, lora.width, lora.r, lora.scaling, Dropout{});
     lora_sum_kernel<<<blocks_of(in, 32), 32 * GROUPS>>>(x, in, int3{0, 0, 0}, dt, total, da, 1, in, rows, in, total,
                                                         1.f, dropout);
     lora_down_backward_kernel<<<dim3(rows, blocks_of(in, 256)), 256>>>(dt, a, dx, in, total, dropout);

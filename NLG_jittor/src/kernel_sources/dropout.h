@@ -1,4 +1,4 @@
-// Which elements dropout drops: the same on a processor and on a GPU.
+// Which elements dropout drops: the bits of common/run/dropout.py, the same on a processor and on a GPU.
 #pragma once
 #include <cstdint>
 
@@ -8,17 +8,34 @@
 #define ANYWHERE
 #endif
 
-// Gives 0 where element `index` is dropped, else 1 / (1 - probability). The bits are those of murmur3's 32-bit
-// finaliser.
+ANYWHERE static inline uint32_t mixed(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+// Gives 0 where a feature of a token is dropped, else 1 / (1 - probability); with a factor of 0 it drops nothing, and
+// reads no key.
 struct Dropout {
-    uint32_t seed, threshold;
-    float kept;
-    Dropout(double seed, double probability) : seed((uint32_t)seed),
-        threshold((uint32_t)(probability * 4294967296.0)), kept((float)(1.0 / (1.0 - probability))) {}
-    ANYWHERE inline float operator()(int64_t index) const {
-        if (!threshold) return 1.f;
-        uint32_t h = (uint32_t)index * 0x9e3779b1u + seed;
-        h ^= h >> 16; h *= 0x85ebca6bu; h ^= h >> 13; h *= 0xc2b2ae35u; h ^= h >> 16;
-        return h < threshold ? 0.f : kept;
+    const int *step_key, *token_keys;
+    uint32_t stream;
+    int32_t threshold;
+    float kept_factor;
+
+    ANYWHERE inline uint32_t token(int64_t row) const {
+        if (!kept_factor) return 0;
+        const uint32_t key = mixed((uint32_t)*step_key + (stream + 1) * 0x85ebca6bu);
+        return mixed((uint32_t)token_keys[row] * 0xc2b2ae35u + key);
     }
+    ANYWHERE inline float factor(uint32_t token, int64_t feature) const {
+        if (!kept_factor) return 1.f;
+        const uint32_t h = token + (uint32_t)feature * 0x9e3779b1u;
+        return (int32_t)((h ^ (h >> 15)) * 0x846ca68bu) < threshold ? 0.f : kept_factor;
+    }
+    ANYWHERE inline float operator()(int64_t row, int64_t feature) const { return factor(token(row), feature); }
 };
+
+static inline Dropout make_dropout(const int* step_key, const int* token_keys, double stream, double threshold,
+                                   double kept_factor) {
+    return {step_key, token_keys, (uint32_t)stream, (int32_t)threshold, (float)kept_factor};
+}

@@ -3,6 +3,8 @@
 tests/jittor/test_kernels.py holds each to its formula in float64. Arrays are float32 and indices int32.
 """
 
+import functools
+
 import jittor as jt
 import numpy as np
 
@@ -10,9 +12,34 @@ import device
 from kernel_sources.launch import run, scratch
 
 
-def dropout_seed():
-    """Draws the seed of one dropout, below 2^32, from the generator that jt.set_global_seed seeds."""
-    return np.random.randint(0, 2**32, dtype=np.uint64)
+def dropout_numbers(dropout):
+    """Returns what a source needs of a common.run.dropout.Dropout; where that is None, what drops nothing."""
+    if dropout is None:
+        return {"stream": 0, "threshold": 0, "kept_factor": 0}
+    return {"stream": dropout.stream, "threshold": dropout.threshold, "kept_factor": dropout.kept_factor}
+
+
+@functools.lru_cache
+def no_keys():
+    """Returns an array in the place of keys that are not read; made once, for each new array costs time."""
+    return jt.array(np.zeros(1, np.int32)).stop_grad()
+
+
+def dropout_keys(dropout):
+    """Returns the step's and the tokens' keys of a Dropout, or what stands for them where it is None."""
+    return [no_keys(), no_keys()] if dropout is None else [dropout.step_key, dropout.token_keys]
+
+
+class Dropped(jt.Function):
+    """``(count, width)`` to the same, with the elements dropped that a common.run.dropout.Dropout names."""
+
+    def execute(self, x, dropout):
+        self.dropout = dropout
+        result, = run(DROPPED, [x, *dropout_keys(dropout)], [x.shape], **dropout_numbers(dropout))
+        return result
+
+    def grad(self, gradient):
+        return self.execute(gradient, self.dropout), None
 
 
 class LayerNorm(jt.Function):
@@ -44,10 +71,17 @@ weight_product(in0_p, in1_p, out0_p, rows, to, from, true, 0.f, (int)data["preci
 LORA = """
 const Lora lora = {(int)data["r"], (int)data["enabled"], (int)data["width"],
                    {(int)data["column0"], (int)data["column1"], (int)data["column2"]}, (float)data["scaling"]};
-const Dropout dropout(data["seed"], data["probability"]);
 """
-LORA_FORWARD = LINEAR + LORA + "lora_forward(in0_p, in3_p, in4_p, out2_p, out0_p, rows, from, to, lora, dropout);"
-LORA_BACKWARD = LINEAR_BACKWARD + LORA + """
+DROPOUT = """
+const Dropout dropout = make_dropout({step_key}, {token_keys}, data["stream"], data["threshold"], data["kept_factor"]);
+"""
+DROPPED = DROPOUT.format(step_key="in1_p", token_keys="in2_p") + """
+dropout_apply(in0_p, out0_p, in0_shape0, in0_shape1, dropout);
+"""
+LORA_FORWARD = LINEAR + LORA + DROPOUT.format(step_key="in5_p", token_keys="in6_p") + """
+lora_forward(in0_p, in3_p, in4_p, out2_p, out0_p, rows, from, to, lora, dropout);
+"""
+LORA_BACKWARD = LINEAR_BACKWARD + LORA + DROPOUT.format(step_key="in6_p", token_keys="in7_p") + """
 lora_backward(in0_p, in2_p, in3_p, in4_p, in5_p, out0_p, out2_p, out3_p, out4_p, rows, from, to, lora, dropout);
 """
 
@@ -78,15 +112,16 @@ class LoraLinear(jt.Function):
         lora_B: ``(enabled * width, r)``, where ``width`` is that of one projection.
         columns: which projections have an update, 3 at most.
         scaling: alpha / r.
-        probability: share of the update's inputs that are dropped.
+        dropout: common.run.dropout.Dropout of the update's inputs, or None.
     """
 
-    def execute(self, x, weight, bias, lora_A, lora_B, columns, scaling, probability):
+    def execute(self, x, weight, bias, lora_A, lora_B, columns, scaling, dropout):
         r = lora_B.shape[1]
         self.numbers = {"r": r, "enabled": len(columns), "width": lora_B.shape[0] // len(columns), "scaling": scaling,
                         **{f"column{i}": (*columns, 0, 0)[i] for i in range(3)},
-                        "seed": dropout_seed() if probability else 0, "probability": probability}
-        result, _, reduced = run(LORA_FORWARD, [x, weight, bias, lora_A, lora_B],
+                        **dropout_numbers(dropout)}
+        self.keys = dropout_keys(dropout)
+        result, _, reduced = run(LORA_FORWARD, [x, weight, bias, lora_A, lora_B, *self.keys],
                                  [(*x.shape[:-1], weight.shape[1]), scratch(x.shape),
                                   (x.numel() // x.shape[-1], lora_A.shape[0])], **self.numbers)
         self.saved = weight, x, lora_A, lora_B, reduced
@@ -95,7 +130,7 @@ class LoraLinear(jt.Function):
     def grad(self, gradient):
         _, x, lora_A, lora_B, reduced = self.saved
         dx, _, d_lora_A, d_lora_B, _ = run(
-            LORA_BACKWARD, [gradient, *self.saved],
+            LORA_BACKWARD, [gradient, *self.saved, *self.keys],
             [x.shape, scratch(gradient.shape), lora_A.shape, lora_B.shape, reduced.shape], **self.numbers)
         return dx, None, None, d_lora_A, d_lora_B, None, None, None
 
