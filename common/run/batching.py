@@ -176,21 +176,23 @@ def training_batches(rows, batch_size, seq_len, objective, seed, shuffle=True, d
         batches_done = 0
 
 
-def validation_batches(rows, batch_size, seq_len, objective, most_tokens=1024):
-    """Yields the batches of a data set in file order, the last of them perhaps short, several at a time.
+def validation_batches(rows, batch_size, seq_len, seed, most_tokens=1024):
+    """Yields the batches of a data set in one seeded order, the last of them filled up, several at a time.
 
-    A processor works best on many tokens; the loss of what is yielded is the sum of the batches' losses.
+    The loss is on the completion, whatever training's is. A processor works best on many tokens; the loss of what is
+    yielded is the sum of the batches' losses.
 
     Args:
-        rows, batch_size, seq_len, objective: as for make_batch.
+        rows, batch_size, seq_len: as for make_batch.
+        seed: of the run; every pass has the same order.
         most_tokens: batches are put together up to so many tokens.
     """
     together, tokens = [], 0
-    for start in range(0, len(rows), batch_size):
-        more = rows[start:start + batch_size]
+    for indices in epoch_order(len(rows), batch_size, seed, epoch=0):
+        more = [rows[index] for index in indices]
         count = sum(min(len(row.context) + len(row.completion), seq_len) for row in more)
         if together and tokens + count > most_tokens:
-            yield make_batch(together, seq_len, objective, batch_size)
+            yield make_batch(together, seq_len, batch_size=batch_size)
             together, tokens = [], 0
         together, tokens = together + more, tokens + count
-    yield make_batch(together, seq_len, objective, batch_size)
+    yield make_batch(together, seq_len, batch_size=batch_size)

@@ -9,11 +9,13 @@ def make_schedule(scheduler, learning_rate, warmup_step, max_step, interval_step
 
     Args:
         scheduler: ``linear`` (0 to the rate over the warm-up, then to 0 at max_step), ``constant`` (with warm-up),
-            ``cosine`` (with warm-up, to 0 at max_step; Loshchilov and Hutter 2017, equation 5) or ``cycle`` (linear
-            from point to point).
+            ``cosine`` (with warm-up, then the cosine from 0 to max_step, Loshchilov and Hutter 2017, equation 5; as the
+            original program has it, the warm-up does not shift it, so that the rate drops where the warm-up ends) or
+            ``cycle`` (linear from point to point).
         learning_rate: the highest rate.
         warmup_step, max_step: in scheduler steps.
-        interval_steps, interval_rates: the points of ``cycle``; the last rate holds after the last point.
+        interval_steps, interval_rates: the points of ``cycle``. The last rate holds behind the last point, and before
+            the first one too, but for step 0, which has the first rate.
     """
     def warm(step):
         return step / max(1, warmup_step)
@@ -29,10 +31,11 @@ def make_schedule(scheduler, learning_rate, warmup_step, max_step, interval_step
     def cosine(step):
         if step < warmup_step:
             return learning_rate * warm(step)
-        progress = min(1.0, (step - warmup_step) / max(1, max_step - warmup_step))
-        return learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(step, max_step) / max_step))
 
     def cycle(step):
+        if step == 0:
+            return interval_rates[0]
         right = bisect.bisect_right(interval_steps, step)
         if right == 0 or right == len(interval_steps):
             return interval_rates[-1]

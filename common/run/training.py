@@ -186,12 +186,13 @@ def write_summary(arguments, steps, progress, seconds):
 def validation_loss(arguments, steps, rows):
     """Returns the mean over batches of each batch's loss."""
     losses = []
-    with tqdm(total=len(rows), desc="validation", unit="row", leave=False, dynamic_ncols=True, mininterval=1.0,
-              disable=None) as bar:
-        for batch in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.obj):
+    count = batches_per_epoch(len(rows), arguments.valid_batch_size)
+    with tqdm(total=count * arguments.valid_batch_size, desc="validation", unit="row", leave=False, dynamic_ncols=True,
+              mininterval=1.0, disable=None) as bar:
+        for batch in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.random_seed):
             losses.append(steps.validate(batch))
             bar.update(len(batch.offsets) - 1)
-        return sum(map(float, losses)) / batches_per_epoch(len(rows), arguments.valid_batch_size)
+        return sum(map(float, losses)) / count
 
 
 def finite_losses(pending, step):

@@ -305,12 +305,14 @@ static inline void cross_entropy_rows(float* logits, const int* targets, float* 
     }
 }
 
+// 1 - beta is taken in float64: for a beta of .999 float32 would lose two digits of it.
 static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
-                         float* new_v, int64_t count, float beta1, float beta2, float eps, float step_size,
+                         float* new_v, int64_t count, double beta1, double beta2, float eps, float step_size,
                          float kept) {
+    const float old1 = beta1, old2 = beta2, new1 = 1 - beta1, new2 = 1 - beta2;
     for (int64_t i = 0; i < count; i++) {
-        new_m[i] = beta1 * m[i] + (1.f - beta1) * g[i];
-        new_v[i] = beta2 * v[i] + (1.f - beta2) * g[i] * g[i];
+        new_m[i] = old1 * m[i] + new1 * g[i];
+        new_v[i] = old2 * v[i] + new2 * g[i] * g[i];
         new_p[i] = (p[i] - step_size * new_m[i] / (std::sqrt(new_v[i]) + eps)) * kept;
     }
 }

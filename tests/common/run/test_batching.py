@@ -127,18 +127,22 @@ def test_skipped_batches_leave_the_rest_as_they_are():
         assert batches(done, 12 - done) == whole[done:]
 
 
-def test_validation_takes_file_order_and_a_short_last_batch():
+def test_validation_has_one_seeded_order_and_a_full_last_batch():
     rows = [Row([index + 1], [9]) for index in range(5)]
-    batches = list(validation_batches(rows, 2, 8, "clm", most_tokens=1))
-    assert [batch.input_ids.tolist() for batch in batches] == [[1, 9, 2, 9], [3, 9, 4, 9], [5, 9]]
-    assert [len(batch.offsets) - 1 for batch in batches] == [2, 2, 1]
+    batches = [batch.input_ids.tolist()[::2] for batch in validation_batches(rows, 2, 8, 110, most_tokens=1)]
+    assert batches == [batch.input_ids.tolist()[::2] for batch in validation_batches(rows, 2, 8, 110, most_tokens=1)]
+    assert [len(batch) for batch in batches] == [2, 2, 2]
+    assert sorted(sum(batches, [])[:5]) == [1, 2, 3, 4, 5] != sum(batches, [])[:5]
+    assert batches != [batch.input_ids.tolist()[::2] for batch in validation_batches(rows, 2, 8, 111, most_tokens=1)]
 
 
 def test_validation_puts_whole_batches_together():
-    rows = [Row([index + 1], [9]) for index in range(7)]
-    batches = list(validation_batches(rows, 2, 8, "clm", most_tokens=11))
-    assert [batch.input_ids.tolist()[::2] for batch in batches] == [[1, 2, 3, 4], [5, 6, 7]]
-    assert batches[1].loss_weights == pytest.approx([1 / 2.0001, 1 / 2.0001, 1 / 1.0001])
+    rows = [Row([index + 1], [9] * (index + 1)) for index in range(7)]
+    apart, together = (list(validation_batches(rows, 2, 8, 1, most_tokens)) for most_tokens in (1, 26))
+    assert len(apart) == 4 and len(together) < 4 and sum(len(batch.offsets) - 1 for batch in together) == 8
+    for name in ("input_ids", "loss_targets", "loss_weights"):
+        assert (np.concatenate([getattr(batch, name) for batch in together])
+                == np.concatenate([getattr(batch, name) for batch in apart])).all(), name
 
 
 @pytest.mark.parametrize("line, message", [

@@ -21,16 +21,20 @@ def test_constant_with_warmup():
     assert [rate(step) for step in (0, 1, 4, 100)] == [0.0, 0.25, 1.0, 1.0]
 
 
-def test_cosine():
-    rate = make_schedule("cosine", 1.0, 10, 110)
-    assert rate(5) == 0.5 and rate(10) == 1.0
-    assert rate(60) == pytest.approx(0.5) and rate(110) == pytest.approx(0.0)
-    assert rate(35) == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
+def test_cosine_is_not_shifted_by_the_warm_up():
+    rate = make_schedule("cosine", 1.0, 10, 100)
+    assert rate(5) == 0.5 and rate(9) == 0.9
+    for step in (10, 25, 50, 99):
+        assert rate(step) == pytest.approx((1 + math.cos(math.pi * step / 100)) / 2)
+    assert rate(100) == rate(150) == 0.0
 
 
-def test_cycle_goes_from_point_to_point_and_stays_at_the_last():
+def test_cycle_goes_from_point_to_point_and_has_the_last_rate_outside():
     rate = make_schedule("cycle", 1.0, 0, 200, [0, 100, 200], [0.0, 1.0, 0.5])
-    assert [rate(step) for step in (0, 50, 100, 150, 200, 999)] == pytest.approx([0.0, 0.5, 1.0, 0.75, 0.5, 0.5], abs=1e-6)
+    assert [rate(step) for step in (0, 50, 100, 150, 200, 999)] == pytest.approx([0.0, 0.5, 1.0, 0.75, 0.5, 0.5],
+                                                                                 abs=1e-6)
+    late = make_schedule("cycle", 1.0, 0, 30, [10, 20, 30], [0.1, 1.0, 0.5])
+    assert [late(step) for step in (0, 1, 9, 10, 15)] == pytest.approx([0.1, 0.5, 0.5, 0.1, 0.55], abs=1e-6)
 
 
 def test_no_warmup_starts_at_the_full_rate():
