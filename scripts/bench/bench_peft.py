@@ -1,6 +1,6 @@
 """The baseline: GPT-2 with LoRA as a user of Hugging Face PEFT and transformers would write it, timed the same way.
 
-    python scripts/bench_peft.py --program train --precision tf32 --pad_to 512 --steps 50 --output result.json -- \\
+    python scripts/bench/bench_peft.py --program train --precision tf32 --pad_to 512 --steps 50 --output result.json -- \\
         --train_data data/e2e/sampled/train.jsonl --valid_data data/e2e/valid.jsonl --model_card gpt2.md \\
         --init_checkpoint random --max_step 50 --label_smooth 0.1 --lora_dropout 0.1
 

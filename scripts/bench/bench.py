@@ -181,7 +181,7 @@ def command_of(case, options, train, beam, data, output):
         flags = {**PAPER_TRAINING, **flags, "max_step": steps, **train, "train_data": data["train"],
                  "valid_data": data["valid"]}
     words = [interpreter("pytorch" if is_peft else case["system"]),
-             ROOT / "scripts" / ("bench_peft.py" if is_peft else "bench_worker.py"),
+             ROOT / "scripts" / "bench" / ("bench_peft.py" if is_peft else "bench_worker.py"),
              "--program", case["program"], "--steps", steps, "--output", output]
     contexts = options.peft_contexts if is_peft else options.contexts
     if contexts:
@@ -271,7 +271,7 @@ def main(argv):
     common = {"model_card": options.model_card, "data": description, "on": "cuda" if gpu else "cpu",
               "device": gpu.facts["name"] if gpu else f"{processor()}, {cores()} cores",
               "driver": gpu.facts["driver"] if gpu else None,
-              "bench_command": for_the_record(["", "scripts/bench.py", *argv], "--output", "--source")}
+              "bench_command": for_the_record(["", "scripts/bench/bench.py", *argv], "--output", "--source")}
     failed, rounds, started = 0, {}, time.perf_counter()
     for number, case in enumerate(planned, 1):
         with tempfile.TemporaryDirectory() as folder:

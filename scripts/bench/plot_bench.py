@@ -1,6 +1,6 @@
 """Draws what the benchmarks measured, from their JSON files: memory, utilisation, run times, steps per second.
 
-    python scripts/plot_bench.py [--input log/bench] [--output figure/compare]
+    python scripts/bench/plot_bench.py [--input log/bench] [--output figure/compare]
 
 For each model and device: ``MODEL_run_times.png``, ``MODEL_steps_per_second.png`` and ``MODEL_memory_utilisation.png``,
 one bar for each program and precision; a panel without measurements is left out.

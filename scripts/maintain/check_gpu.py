@@ -1,6 +1,6 @@
 """Runs on a GPU what the tests hold on a CPU, and writes what came out to log/gpu_checks/.
 
-    python scripts/check_gpu.py [--framework pytorch|jittor|both] [--device cuda|cpu] [--output log/gpu_checks]
+    python scripts/maintain/check_gpu.py [--framework pytorch|jittor|both] [--device cuda|cpu] [--output log/gpu_checks]
 
 The shared checks of both trees (tests/tree_checks.py, against the float64 oracle); a hundred training steps of gpt2-nano
 on the demo data, one framework against the other; the same steps in tf32, bf16 and fp16 against fp32.

@@ -1,6 +1,6 @@
-"""One benchmark of one framework in a process of its own; scripts/bench.py starts it and watches its memory.
+"""One benchmark of one framework in a process of its own; scripts/bench/bench.py starts it and watches its memory.
 
-    python scripts/bench_worker.py --framework jittor --program train --steps 200 --output result.json -- \\
+    python scripts/bench/bench_worker.py --framework jittor --program train --steps 200 --output result.json -- \\
         --train_data data/e2e/sampled/train.jsonl --valid_data data/e2e/valid.jsonl --model_card gpt2.md \\
         --init_checkpoint random --max_step 200
 

@@ -1,6 +1,6 @@
 """Pretrains gpt2-nano on SQuAD, WebNLG and DART (without its E2E part), within a given time on one GPU.
 
-    python scripts/pretrain_nano.py --source ../shared/data --output pretrained_checkpoints/gpt2-nano --minutes 10
+    python scripts/maintain/pretrain_nano.py --source ../shared/data --output pretrained_checkpoints/gpt2-nano --minutes 10
 
 ``--source`` holds squad/train-v1.1.rebuilt.json, webnlg_challenge_2017/train.json and
 dart/dart-v1.1.1-full-train.partial.json, gzipped or not. ``--output`` gets model.safetensors (float16, Hugging Face's
@@ -34,6 +34,7 @@ from common.files import atomic_write, write_json
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.nano.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
 from common.nano.pretraining_sources import read_sources
+from common.paths import ROOT
 
 WARMUP_SHARE = 0.02
 LOG_INTERVAL = 100
@@ -45,7 +46,7 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--source", required=True, help="folder of the data sets")
     parser.add_argument("--output", required=True, help="folder that gets the checkpoint and the log")
-    parser.add_argument("--vocab", default=os.path.join(os.path.dirname(__file__), "..", "vocab"))
+    parser.add_argument("--vocab", default=ROOT / "vocab", help="folder with encoder.json and vocab.bpe")
     parser.add_argument("--minutes", type=float, default=10, help="time for all of it, preparation included")
     parser.add_argument("--steps", type=int, help="train for so many steps instead")
     parser.add_argument("--mixture", default="pairs=0.35,slots=0.45,text=0.2", help="shares of the kinds of document")
