@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from common.bench.cases import LONG
 from common.errors import UserError
 from common.files import write_json_lines
 from common.model.initial_weights import RANDOM
@@ -15,7 +16,6 @@ from common.run.schedule import make_schedule
 
 BLOCK = 5  # steps between two synchronisations where single times are taken
 FETCH_INTERVAL = 100  # steps between two fetches of the losses, as training does by default
-LONG = 512
 
 
 def kind_of_weights(init_checkpoint):

@@ -17,10 +17,10 @@ from common.data.decoding import cut_text, read_predictions
 from common.data.encoding import encode_rows
 from common.data.squad import Windows, context_of
 from common.data.tokenizer import load_tokenizer
-from common.drivers.commands import interpreter
 from common.drivers.tasks import TASKS, as_words, beam_flags
 from common.errors import UserError
 from common.files import write_json_lines
+from common.frameworks import FRAMEWORKS, interpreter
 from common.model.checkpoint import read_record
 from common.model.weight_files import resolve_checkpoint
 from common.paths import ROOT
@@ -91,7 +91,7 @@ def answer(framework, checkpoint, passage, question, device="auto"):
 def main(argv):
     """Prints the answer."""
     parser = argparse.ArgumentParser(prog="answer.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--framework", default="pytorch", choices=("pytorch", "jittor"), help="default: pytorch")
+    parser.add_argument("--framework", default="pytorch", choices=FRAMEWORKS, help="default: pytorch")
     parser.add_argument("--checkpoint", required=True, help="model.STEP.safetensors of a run of scripts/run_squad.sh")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     parser.add_argument("passage", help="text that holds the answer")

@@ -38,12 +38,6 @@ class Command:
     log: Path
 
 
-def interpreter(framework):
-    """Returns the Python of a framework's environment: PYTHON_PYTORCH or PYTHON_JITTOR, or the one setup made."""
-    chosen = os.environ.get(f"PYTHON_{framework.upper()}")
-    return chosen or ROOT / f".venv_{framework}" / "bin" / "python"
-
-
 def relative(word, folder):
     """Returns a path inside the project as seen from ``folder``, where data/ and others are linked; else as text."""
     if not isinstance(word, Path) or not word.is_relative_to(ROOT):

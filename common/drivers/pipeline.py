@@ -6,16 +6,16 @@ import os
 import time
 from pathlib import Path
 
-from common.drivers.commands import Command, interpreter, relative, run_command
+from common.drivers.commands import Command, relative, run_command
 from common.drivers.report import write_report
 from common.drivers.scoring_stages import decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
 from common.errors import UserError
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
 from common.run.arguments import flags_of_programs
 
-FRAMEWORKS = ("pytorch", "jittor")
 STAGES = ("data", "train", "beam", "decode", "score", "report")
 
 
@@ -26,7 +26,7 @@ class Run:
         self.options = options
         self.task = TASKS[options.task]
         self.card = MODEL_CARDS[options.model_card or PRESETS[options.preset].model_card]
-        self.frameworks = FRAMEWORKS if options.framework == "both" else (options.framework,)
+        self.frameworks = chosen_frameworks(options.framework)
         default = ROOT / "work" / options.task / f"{options.preset}-{self.card.name.replace('gpt2.', 'gpt2-')}"
         self.work = Path(options.work_dir).resolve() if options.work_dir else default
         self.full = ROOT / "data" / self.task.folder
@@ -106,7 +106,7 @@ def parse(argv):
                "--beam 4; --seq_len, --lora_dim, --lora_alpha, --lora_targets, --random_seed, --tf32, --bf16 "
                "and --fp16 go to both.")
     parser.add_argument("task", choices=list(TASKS))
-    parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
+    parser.add_argument("--framework", default=BOTH, choices=[*FRAMEWORKS, BOTH])
     parser.add_argument("--preset", default="demo", choices=list(PRESETS))
     parser.add_argument("--model_card", default=None, choices=list(MODEL_CARDS), help="by default the preset's")
     parser.add_argument("--source", default=None, help="folder with the raw data sets; by default they are downloaded")

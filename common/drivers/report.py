@@ -5,9 +5,7 @@ from pathlib import Path
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
-
-NAMES = {"pytorch": "PyTorch", "jittor": "Jittor"}
-COLOURS = {"pytorch": "#d1495b", "jittor": "#1b6ca8"}
+from common.frameworks import COLOURS, NAMES
 
 
 def collect(work, framework, scoring, score_sets):

@@ -7,6 +7,8 @@ short.
 
 from dataclasses import dataclass, field
 
+from common.data.sampling import RATIO_TEXT, ROWS
+
 PAPER_TRAINING = {
     "train_batch_size": 8, "valid_batch_size": 4, "seq_len": 512, "lora_dim": 4, "lora_alpha": 32, "lora_dropout": 0.1,
     "label_smooth": 0.1, "lr": 0.0002, "weight_decay": 0.01, "correct_bias": True, "adam_beta2": 0.999,
@@ -101,7 +103,7 @@ class Task:
     beam_flags_of_data: tuple = ()
 
 
-DESCRIPTIONS = {"sampled": "stratified 18 % sample", "paper": "full data set"}
+DESCRIPTIONS = {"sampled": f"stratified {RATIO_TEXT} sample", "paper": "full data set"}
 TASKS = {
     "e2e": Task("E2E", "e2e", "e2e", "demo", E2E_SCORING,
                 {**DESCRIPTIONS, "demo": "made-up restaurants from a seeded grammar"},
@@ -113,8 +115,8 @@ TASKS = {
                  {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"},
                  {"weight_decay": 0.0, "lora_dropout": 0.0, "label_smooth": 0.0}),
     "squad": Task("SQuAD v1.1", "squad", "squad", "demo/squad", SQUAD_SCORING,
-                  {"demo": "made-up passages from a seeded grammar",
-                   "sampled": "10000 + 1000 + 1000 questions, stratified", "paper": "full data set"}, SQUAD_LORA,
+                  {**DESCRIPTIONS, "demo": "made-up passages from a seeded grammar",
+                   "sampled": f"{' + '.join(map(str, ROWS['squad']))} questions, stratified"}, SQUAD_LORA,
                   {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
                   nano_training={"lr": 0.001}, beam_flags_of_data=("seq_len", "eval_len")),
 }

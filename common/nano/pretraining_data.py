@@ -25,9 +25,10 @@ PADDING, CONTEXT, COMPLETION = 0, 1, 2
 DOCUMENTS_A_CHUNK = 2048
 MOST_SLOTS = 10
 
-KEY_OF_PREPOSITION = {"near": ("near",), "in": ("area", "location", "in"), "at": ("location", "at"), "from": ("origin",),
-                      "by": ("by",), "with": ("with", "feature"), "for": ("for",), "on": ("on",), "to": ("to",),
-                      "a": ("Type", "type"), "an": ("Type", "type"), "as": ("role", "as"), "of": ("of", "part of")}
+KEY_OF_PREPOSITION = {"near": ("near",), "in": ("area", "location", "in"), "at": ("location", "at"),
+                      "from": ("origin",), "by": ("by",), "with": ("with", "feature"), "for": ("for",),
+                      "on": ("on",), "to": ("to",), "a": ("Type", "type"), "an": ("Type", "type"),
+                      "as": ("role", "as"), "of": ("of", "part of")}
 LOOSE_KEYS = ("fact", "about", "topic", "detail", "feature", "kind", "item", "group", "info", "subject")
 
 

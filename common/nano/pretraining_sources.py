@@ -22,12 +22,12 @@ TOKEN = re.compile(r"'(?:s|t|re|ll|ve|m|d)\b|\d+(?:[.,]\d+)*(?:(?:st|nd|rd|th|s)
 SENTENCE_END = re.compile(r"(?<=[a-z0-9)\"][.!?])(?<!\bSt\.)(?<!\b[A-Z][a-z]\.)\s+(?=[A-Z\"(])")
 FUNCTION_WORDS = frozenset(
     "a about above after again against all also although am among an and another any are around as at be because been "
-    "before being between both but by can could did do does during each either even few first for from further had has "
-    "have having he her here him his how however i if in into is it its itself just later less like made many may might "
-    "more most much must near neither no nor not of off on once only or other others our out over own same several she "
-    "should since so some such than that the their them themselves then there these they this those three through to "
-    "too two under until up upon us used very via was we well were what when where which while who whom whose why will "
-    "with within without would yet you your".split())
+    "before being between both but by can could did do does during each either even few first for from further had "
+    "has have having he her here him his how however i if in into is it its itself just later less like made many may "
+    "might more most much must near neither no nor not of off on once only or other others our out over own same "
+    "several she should since so some such than that the their them themselves then there these they this those three "
+    "through to too two under until up upon us used very via was we well were what when where which while who whom "
+    "whose why will with within without would yet you your".split())
 VERB_LIKE = re.compile(r"[a-z]+(?:ed|ing|ly)$")
 
 
@@ -72,7 +72,7 @@ def spaced(text):
 
 
 def plain(name):
-    """A name or a predicate of a triple as ordinary words: ``Aarhus_Airport``, ``cityServed``, ``"1907"``, ``[TITLE]``."""
+    """Returns a name or a predicate of a triple (``Aarhus_Airport``, ``"1907"``, ``[TITLE]``) as ordinary words."""
     name = re.sub(r"@\w+$|\^\^\S+$", "", name.replace("_", " ").strip()).strip("\"[]")
     return spaced(name)
 

@@ -69,7 +69,7 @@ def parse_arguments(argv):
     if args.width % args.heads:
         raise UserError(f"--width {args.width} is not a multiple of --heads {args.heads}")
     if not 16 <= args.row_length <= CARD.positions:
-        raise UserError(f"--row_length {args.row_length} is not between 16 and the {CARD.positions} positions of the model")
+        raise UserError(f"--row_length {args.row_length}: expected 16 to {CARD.positions}, the positions of the model")
     if args.minutes <= 0 or args.batch_size < 1 or (args.steps is not None and args.steps < 1) or args.workers < 1:
         raise UserError("--minutes, --steps, --batch_size and --workers must be above 0")
     args.shares = parse_mixture(args.mixture)
@@ -294,8 +294,8 @@ def save_checkpoint(model, folder, args):
         array = state[name].detach().float().cpu()
         largest = array.abs().max().item()
         if tuple(array.shape) != shape or not largest < torch.finfo(torch.float16).max:
-            raise UserError(f"{name}: shape {tuple(array.shape)}, largest value {largest}; expected {shape} and a value "
-                            f"that float16 can hold: nothing was saved")
+            raise UserError(f"{name}: shape {tuple(array.shape)}, largest value {largest}; expected {shape} and a "
+                            "value that float16 can hold: nothing was saved")
         arrays[name] = array.half().contiguous()
     content = save(arrays, metadata={"format": "pt"})
     with atomic_write(os.path.join(folder, "model.safetensors"), "wb") as file:
