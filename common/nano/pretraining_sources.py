@@ -3,19 +3,17 @@
 DART's E2E part is left out, and nothing but training files is read.
 """
 
+import os
 import random
 import re
 from dataclasses import dataclass
 from itertools import takewhile
 
+from common.data.datasets import RAW_FILES, find_raw
+from common.data.strata import FOLDERS
 from common.errors import UserError
-from common.files import find_input, read_json
+from common.files import read_json
 
-FILES = {
-    "squad": "squad/train-v1.1.rebuilt.json",
-    "webnlg": "webnlg_challenge_2017/train.json",
-    "dart": "dart/dart-v1.1.1-full-train.partial.json",
-}
 LONGEST_SENTENCE = 60
 
 TOKEN = re.compile(r"'(?:s|t|re|ll|ve|m|d)\b|\d+(?:[.,]\d+)*(?:(?:st|nd|rd|th|s)\b)?|[^\W\d_]+|[^\w\s]|\w+")
@@ -109,8 +107,29 @@ def read_squad(path):
             for article in read_json(path)["data"] for paragraph in article["paragraphs"]]
 
 
+READERS = {"squad": read_squad, "webnlg": read_webnlg, "dart": read_dart}
+
+
+def source_paths(folder):
+    """Returns ``{data set: path}`` of the training files in a folder that is laid out as data/ is.
+
+    Each is the published file or else a copy that common.data.datasets knows as good to use, gzipped or not.
+
+    Raises:
+        UserError: one is missing.
+    """
+    paths = {}
+    for name in READERS:
+        raw_file, place = RAW_FILES[name]["train"], os.path.join(folder, FOLDERS[name])
+        paths[name] = find_raw(place, raw_file)
+        if paths[name] is None:
+            raise UserError(f"{place}: no {' or '.join([raw_file.name, *raw_file.variants])} (nor .gz) there; `bash "
+                            f"scripts/create_datasets.sh {name}` downloads the published file to data/{FOLDERS[name]}/")
+    return paths
+
+
 def read_sources(folder):
-    """Reads the three training files below ``folder``; each may be gzipped.
+    """Reads the three training files below ``folder``, see ``source_paths``.
 
     Held out: pairs whose set of subjects and objects falls into one of 50 classes (so that a WebNLG entry and its copy
     in DART go together), and the sentences of every 50th article.
@@ -118,9 +137,8 @@ def read_sources(folder):
     Raises:
         UserError: a file is missing or has not the form of its data set.
     """
-    paths = {name: find_input(f"{folder}/{path}") for name, path in FILES.items()}
-    parsed = {}
-    for name, reader in (("squad", read_squad), ("webnlg", read_webnlg), ("dart", read_dart)):
+    paths, parsed = source_paths(folder), {}
+    for name, reader in READERS.items():
         try:
             parsed[name] = reader(paths[name])
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:

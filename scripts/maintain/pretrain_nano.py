@@ -1,10 +1,11 @@
 """Pretrains gpt2-nano on SQuAD, WebNLG and DART (without its E2E part), within a given time on one GPU.
 
-    python scripts/maintain/pretrain_nano.py --source ../shared/data --output pretrained_checkpoints/gpt2-nano --minutes 10
+    bash scripts/create_datasets.sh all
+    python scripts/maintain/pretrain_nano.py --source data --output pretrained_checkpoints/gpt2-nano --minutes 10
 
-``--source`` holds squad/train-v1.1.rebuilt.json, webnlg_challenge_2017/train.json and
-dart/dart-v1.1.1-full-train.partial.json, gzipped or not. ``--output`` gets model.safetensors (float16, Hugging Face's
-names), config.json and log.jsonl. The learning rate follows the clock, so that training ends when the time does;
+``--source`` holds the training files of SQuAD, WebNLG and DART as create_datasets.sh leaves them in data/, gzipped or
+not: the published ones, or the copies of them that it accepts. ``--output`` gets model.safetensors (float16, Hugging
+Face's names), config.json and log.jsonl. The learning rate follows the clock, so that training ends when the time does;
 ``--steps`` makes it follow the steps instead, and the run repeatable.
 """
 
@@ -33,7 +34,7 @@ from common.errors import UserError, run_main
 from common.files import atomic_write, write_json
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.nano.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
-from common.nano.pretraining_sources import read_sources
+from common.nano.pretraining_sources import read_sources, source_paths
 from common.paths import ROOT
 
 WARMUP_SHARE = 0.02
@@ -46,7 +47,8 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--source", required=True, help="folder of the data sets")
     parser.add_argument("--output", required=True, help="folder that gets the checkpoint and the log")
-    parser.add_argument("--vocab", default=ROOT / "vocab", help="folder with encoder.json and vocab.bpe")
+    parser.add_argument("--vocab", default=os.path.relpath(ROOT / "vocab"),
+                        help="folder with encoder.json and vocab.bpe")
     parser.add_argument("--minutes", type=float, default=10, help="time for all of it, preparation included")
     parser.add_argument("--steps", type=int, help="train for so many steps instead")
     parser.add_argument("--mixture", default="pairs=0.35,slots=0.45,text=0.2", help="shares of the kinds of document")
@@ -315,6 +317,7 @@ def main(argv):
     deadline = begin + 60 * args.minutes - SECONDS_TO_SAVE
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     tokenizer = load_tokenizer(args.vocab)
+    files = {name: os.path.basename(path) for name, path in source_paths(args.source).items()}
     sources = read_sources(args.source)
     held_out = held_out_rows(sources, tokenizer, args.row_length)
     batches = Batches(sources, tokenizer, args)
@@ -329,7 +332,7 @@ def main(argv):
         with open(log_path, "w", encoding="utf-8") as log:
             log.write(json.dumps({"arguments": vars(args), "parameters": sum(p.numel() for p in model.parameters()),
                                   "pairs": len(sources.pairs), "sentences": len(sources.sentences),
-                                  "passages": len(sources.passages)}) + "\n")
+                                  "passages": len(sources.passages), "files": files}) + "\n")
             steps, tokens = train(model, batches, held_out, args, deadline, log)
     finally:
         batches.close()
