@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from common.drivers.report import write_report
 from common.drivers.scoring_stages import decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
 from common.errors import UserError
+from common.files import read_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
@@ -20,14 +22,15 @@ STAGES = ("data", "train", "beam", "decode", "score", "report")
 
 
 class Run:
-    """The folders and flags of one run of a task."""
+    """The folders and flags of one run of a task; ``options``, ``train`` and ``beam`` are what parse() returns."""
 
-    def __init__(self, options, train_overrides, beam_overrides):
+    def __init__(self, options, train, beam):
         self.options = options
         self.task = TASKS[options.task]
         self.card = MODEL_CARDS[options.model_card or PRESETS[options.preset].model_card]
+        self.model = self.card.name.replace("gpt2.", "gpt2-")
         self.frameworks = chosen_frameworks(options.framework)
-        default = ROOT / "work" / options.task / f"{options.preset}-{self.card.name.replace('gpt2.', 'gpt2-')}"
+        default = ROOT / "work" / options.task / f"{options.preset}-{self.model}"
         self.work = Path(options.work_dir).resolve() if options.work_dir else default
         self.full = ROOT / "data" / self.task.folder
         self.data = {"demo": ROOT / "data" / self.task.demo_folder, "sampled": self.full / "sampled",
@@ -35,9 +38,10 @@ class Run:
         self.description = self.task.descriptions[options.preset]
         if options.rows:
             self.description = f"stratified sample of {' + '.join(map(str, options.rows))} rows"
+        self.title = f"{self.task.title}, {self.description}, {self.card.name}"
         self.backbone = ROOT / "pretrained_checkpoints" / self.card.folder / "model.safetensors"
-        self.training = {**training_flags(self.task, options.preset, self.card.name), **train_overrides}
-        self.beam = {**beam_flags(self.task, options.preset), **beam_overrides}
+        self.training = {**training_flags(self.task, options.preset, self.card.name), **train}
+        self.beam = {**beam_flags(self.task, options.preset), **beam}
         self.score_sets = score_sets(self.task, self.data, self.full,
                                      options.preset == "sampled" and options.unit == "line")
 
@@ -123,7 +127,25 @@ def parse(argv):
         raise UserError(f"--stages {options.stages}: {unknown[0]!r} is none of {','.join(STAGES)}")
     if options.rows and options.preset != "sampled":
         raise UserError(f"--rows goes with --preset sampled, found --preset {options.preset}")
+    options.command = shlex.join(["bash", "scripts/run_task.sh", *argv])
     return options, *flags_of_programs(parser, rest)
+
+
+def run_of_folder(work):
+    """Returns the Run whose report a work directory holds.
+
+    Raises:
+        UserError: there is no report, or it does not say which command wrote it.
+    """
+    path = Path(work).resolve() / "results.json"
+    if not path.is_file():
+        raise UserError(f"{work}: no results.json there; expected the folder of a run whose stage report has ended")
+    command = read_json(path).get("command")
+    if command is None:
+        raise UserError(f"{path}: does not say which command wrote it; make the report anew with --stages report")
+    options, train, beam = parse([*shlex.split(command)[2:], "--work_dir", str(path.parent)])
+    options.command = command
+    return Run(options, train, beam)
 
 
 def main(argv):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.drivers.commands import cleaned
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
@@ -33,14 +34,6 @@ AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 *
 TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.002", "--warmup_step", "20",
             "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--clip", "1.0", "--max_step",
             str(STEPS), "--log_interval", "1", "--save_interval", str(STEPS)]
-
-
-def cleaned(text):
-    """Takes out of a program's output what belongs to the machine: paths, colours, progress bars."""
-    text = re.sub(r"\x1b\[[0-9;]*m|[^\n]*\r", "", text)
-    for path, name in ((str(ROOT), "."), (tempfile.gettempdir(), "TMP"), (str(Path.home()), "HOME")):
-        text = text.replace(path, name)
-    return re.sub(r"(?<![\w.])/[\w./+-]*/(?=site-packages/|bin/|lib/)", "", text)
 
 
 def run(words, device, **more):
