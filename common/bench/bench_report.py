@@ -17,12 +17,12 @@ MEMORY_NOTE = ("Memory is the peak of the whole process, in 10^9 bytes ({how}); 
                "an earlier run compiled are not compiled again.")
 
 
-def key_of(case):
+def key_of(case: dict) -> tuple:
     """Returns what makes two cases the same one."""
     return tuple(case[name] for name in ("model_card", "device", "data", "program", "system", "precision", "variant"))
 
 
-def middle_round(records):
+def middle_round(records: list[dict]) -> dict:
     """Returns the round whose median step is the median of all, with every round's median under ``rounds``.
 
     Args:
@@ -54,12 +54,12 @@ def busy(case):
     return "–" if case["utilisation"] is None else f"{case['utilisation']:.0f} %"
 
 
-def label(case):
+def label(case: dict) -> str:
     """Returns the program's name for a table."""
     return ", ".join(filter(None, (NAMES[case["system"]], case["variant"])))
 
 
-def case_line(case):
+def case_line(case: dict) -> str:
     """Returns one line on a case as it ends."""
     head = f"{case['program']} {label(case)} {case['precision']}"
     if case.get("round", 1) > 1:
@@ -78,7 +78,7 @@ def case_line(case):
     return f"{head}: {text}; {memory(case)}, GPU {busy(case)} busy, warm after {seconds_until_warm(case):.0f} s"
 
 
-def read_cases(folder):
+def read_cases(folder: str | os.PathLike) -> list[dict]:
     """Reads the cases of all JSON files in a folder; of equal ones the latest counts.
 
     Raises:
@@ -95,7 +95,7 @@ def read_cases(folder):
     return list(found.values())
 
 
-def groups_of(cases):
+def groups_of(cases: list[dict]) -> dict[tuple, list[dict]]:
     """Returns ``{(model_card, device, data): [case]}``; GPUs first, then by model; the cases sorted for a table."""
     groups = {}
     order = {"variant": ("", PADDED_TO_LONGEST, PADDED_TO_LONG), "system": tuple(NAMES), "precision": PRECISIONS}
@@ -126,12 +126,12 @@ def table_of(heads, rows):
                       *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def step_ms(case):
+def step_ms(case: dict) -> float:
     """Returns the milliseconds of a training step in the whole run, host work and fetching of losses included."""
     return case["ms_per_step_whole_run"]
 
 
-def set_seconds(case):
+def set_seconds(case: dict) -> float:
     """Returns the seconds of beam search over all contexts, extrapolated where only some were searched."""
     return case.get("seconds_for_the_set", case["seconds"])
 
@@ -238,7 +238,7 @@ def markdown(cases):
     return "\n\n".join(parts) + "\n"
 
 
-def write_table(folder):
+def write_table(folder: str | os.PathLike) -> str:
     """Writes table.md from the JSON files beside it and returns its text.
 
     Raises:

@@ -172,7 +172,7 @@ def ratio_of(text):
     return ratio
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Samples the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="sample_datasets.py", description=__doc__.split("\n")[0])
     size = parser.add_mutually_exclusive_group()

@@ -57,7 +57,7 @@ def search(framework, words):
         raise UserError(f"NLG_{framework}/src/gpt2_beam.py ended with exit status {status}; it says why above")
 
 
-def answer(framework, checkpoint, passage, question, device="auto"):
+def answer(framework: str, checkpoint: str | os.PathLike, passage: str, question: str, device: str = "auto") -> str:
     """Returns the answer, a string.
 
     Args:
@@ -88,7 +88,7 @@ def answer(framework, checkpoint, passage, question, device="auto"):
     return cut_text(tokenizer.decode(predictions[context]))
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Prints the answer."""
     parser = argparse.ArgumentParser(prog="answer.py", description=__doc__.split("\n")[0])
     parser.add_argument("--framework", default="pytorch", choices=FRAMEWORKS, help="default: pytorch")

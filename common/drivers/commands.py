@@ -33,14 +33,14 @@ class Command:
     """
 
     name: str
-    words: list
+    words: list[str]
     folder: Path
-    inputs: list
-    outputs: list
+    inputs: list[Path]
+    outputs: list[Path]
     log: Path
 
 
-def relative(word, folder):
+def relative(word: object, folder: Path) -> str:
     """Returns a path inside the project as seen from ``folder``, where data/ and others are linked; else as text."""
     if not isinstance(word, Path) or not word.is_relative_to(ROOT):
         return str(word)
@@ -62,7 +62,7 @@ def is_done(command, stamp):
         return False
 
 
-def check_done(command, stamp, folder):
+def check_done(command: Command, stamp: Path, folder: Path) -> None:
     """Makes sure that a command ended well and that its files inside ``folder`` are still those of then.
 
     Files elsewhere, such as data, may have changed since; what the command read need not be there any more.
@@ -84,7 +84,7 @@ def check_done(command, stamp, folder):
                             "those after it again")
 
 
-def cleaned(text):
+def cleaned(text: str) -> str:
     """Returns a program's output without what belongs to the machine: colours, progress bars and absolute paths.
 
     The project's root becomes ``.``, the folders for temporary files and of the user TMP and HOME, what leads to a
@@ -98,7 +98,7 @@ def cleaned(text):
     return re.sub(r"(?<![\w./~)\]}>-])/(?!/)(?:[\w.+@=-]+/)*(?=[\w.+@=-])", "DIR/", text)
 
 
-def run_command(command, stamps, force):
+def run_command(command: Command, stamps: Path, force: bool) -> None:
     """Runs a command unless its stamp holds.
 
     Raises:

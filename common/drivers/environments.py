@@ -129,7 +129,7 @@ def fill_vocab(python):
             file.write(found[name])
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Sets up what is missing; with --check only tells, by exit status 1, whether something is."""
     parser = argparse.ArgumentParser(prog="setup.sh", allow_abbrev=False,
                                      description="Makes the virtual environments and fills vocab/.")

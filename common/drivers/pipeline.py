@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from common.drivers.commands import Command, relative, run_command
@@ -24,7 +25,7 @@ STAGES = ("data", "train", "beam", "decode", "score", "report")
 class Run:
     """The folders and flags of one run of a task; ``options``, ``train`` and ``beam`` are what parse() returns."""
 
-    def __init__(self, options, train, beam):
+    def __init__(self, options: argparse.Namespace, train: dict, beam: dict):
         self.options = options
         self.task = TASKS[options.task]
         self.card = MODEL_CARDS[options.model_card or PRESETS[options.preset].model_card]
@@ -45,7 +46,7 @@ class Run:
         self.score_sets = score_sets(self.task, self.data, self.full,
                                      options.preset == "sampled" and options.unit == "line")
 
-    def data_commands(self):
+    def data_commands(self) -> Iterator[Command]:
         """The raw data to encoded rows, and the backbone where it is not there yet."""
         python, options = interpreter(self.frameworks[0]), self.options
         made = [self.data / f"{split}{end}" for split in ("train", "valid", "test")
@@ -71,7 +72,7 @@ class Run:
             yield command("backbone", [python, "scripts/download_pretrained_checkpoints.py", self.card.folder], [],
                           [self.backbone])
 
-    def commands(self, framework, stage):
+    def commands(self, framework: str, stage: str) -> Iterator[Command]:
         """The commands of one stage of one framework."""
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
         python = interpreter(framework)
@@ -101,7 +102,7 @@ class Run:
                 yield score_command(self.task.scoring, score_set, command, work)
 
 
-def parse(argv):
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, dict]:
     """Parses the driver's options and sorts the other flags by the program that takes them."""
     parser = argparse.ArgumentParser(
         prog="run_task", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -131,7 +132,7 @@ def parse(argv):
     return options, *flags_of_programs(parser, rest)
 
 
-def run_of_folder(work):
+def run_of_folder(work: str | os.PathLike) -> Run:
     """Returns the Run whose report a work directory holds.
 
     Raises:
@@ -148,7 +149,7 @@ def run_of_folder(work):
     return Run(options, train, beam)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Runs the chosen stages."""
     options, train, beam = parse(argv)
     run = Run(options, train, beam)

@@ -1,5 +1,7 @@
 """The last stage: both frameworks' scores, losses and times side by side, and their loss curves."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.drivers.scoring_stages import BOOTSTRAP
@@ -86,7 +88,7 @@ def markdown_table(results, frameworks):
     return "\n".join(lines) + "\n"
 
 
-def plot_losses(path, work, frameworks, title):
+def plot_losses(path: str | os.PathLike, work: str | os.PathLike, frameworks: Sequence[str], title: str) -> None:
     """Draws training and validation loss by step, one colour a framework, as a PNG."""
     import matplotlib
     matplotlib.use("Agg")
@@ -115,7 +117,7 @@ def plot_losses(path, work, frameworks, title):
     pyplot.close(figure)
 
 
-def build_report(run):
+def build_report(run) -> tuple[dict, str]:
     """Returns what results.json and table.md of a run hold: a document and a text.
 
     Raises:
@@ -144,7 +146,7 @@ def build_report(run):
     return document, "\n\n".join(line.strip() for line in lines if line) + "\n"
 
 
-def write_report(run):
+def write_report(run) -> None:
     """Writes results.json, table.md and loss_curve.png into the work directory and prints the table.
 
     Raises:

@@ -42,11 +42,11 @@ class Scoring:
 
     decode: dict
     references: str
-    reference_files: tuple
+    reference_files: tuple[str, ...]
     predictions: str
-    score: tuple
-    metrics: dict
-    parts: tuple = ("all",)
+    score: tuple[str, ...]
+    metrics: dict[str, str]
+    parts: tuple[str, ...] = ("all",)
     pooled_references: bool = True
 
 
@@ -94,13 +94,13 @@ class Task:
     data_name: str
     demo_folder: str
     scoring: Scoring
-    descriptions: dict
+    descriptions: dict[str, str]
     training: dict = field(default_factory=dict)
     beam: dict = field(default_factory=dict)
     preset_training: dict = field(default_factory=dict)
     preset_beam: dict = field(default_factory=dict)
     nano_training: dict = field(default_factory=dict)
-    beam_flags_of_data: tuple = ()
+    beam_flags_of_data: tuple[str, ...] = ()
 
 
 DESCRIPTIONS = {"sampled": f"stratified {RATIO_TEXT} sample", "paper": "full data set"}
@@ -142,19 +142,19 @@ PRESETS = {
 }
 
 
-def training_flags(task, preset, model_card):
+def training_flags(task: Task, preset: str, model_card: str) -> dict:
     """Returns the flags of gpt2_ft.py as ``{name: value}``, data and folders apart; ``preset`` is a name."""
     nano = {**NANO_TRAINING, **task.nano_training} if model_card == "gpt2.nano" else {}
     return {**PAPER_TRAINING, **task.training, **nano, **PRESETS[preset].training,
             **task.preset_training.get(preset, {})}
 
 
-def beam_flags(task, preset):
+def beam_flags(task: Task, preset: str) -> dict:
     """Returns the flags of gpt2_beam.py as ``{name: value}``, data and folders apart; ``preset`` is a name."""
     return {**PAPER_BEAM, **task.beam, **task.preset_beam.get(preset, {})}
 
 
-def as_words(flags):
+def as_words(flags: dict) -> list[str]:
     """Returns ``{"lr": 0.1, "correct_bias": True}`` as ``["--lr", "0.1", "--correct_bias"]``."""
     words = []
     for name, value in flags.items():

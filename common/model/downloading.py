@@ -119,7 +119,7 @@ def config_of(card):
     }
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Downloads or copies the backbones that were asked for."""
     parser = argparse.ArgumentParser(prog="download_pretrained_checkpoints.sh", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -33,7 +33,7 @@ VERB_LIKE = re.compile(r"[a-z]+(?:ed|ing|ly)$")
 class Pair:
     """One text and its triples ``(subject, predicate, object)``, as the data set writes them."""
 
-    triples: tuple
+    triples: tuple[tuple[str, str, str], ...]
     text: str
 
 
@@ -42,8 +42,8 @@ class Sentence:
     """One sentence of SQuAD: its words, set apart by spaces, and the phrases ``(start, end, key or None)`` in it."""
 
     title: str
-    words: tuple
-    phrases: tuple
+    words: tuple[str, ...]
+    phrases: tuple[tuple[int, int, str | None], ...]
     passage: int
 
 
@@ -51,13 +51,13 @@ class Sentence:
 class Sources:
     """All that documents are drawn from; the ``held_out_*`` parts are never trained on."""
 
-    pairs: list
-    sentences: list
-    passages: list
-    names: list
-    pairs_of_subject: dict
-    held_out_pairs: list
-    held_out_sentences: list
+    pairs: list[Pair]
+    sentences: list[Sentence]
+    passages: list[tuple]
+    names: list[str]
+    pairs_of_subject: dict[str, list[int]]
+    held_out_pairs: list[Pair]
+    held_out_sentences: list[Sentence]
 
 
 def space_words(text):
@@ -110,7 +110,7 @@ def read_squad(path):
 READERS = {"squad": read_squad, "webnlg": read_webnlg, "dart": read_dart}
 
 
-def source_paths(folder):
+def source_paths(folder: str | os.PathLike) -> dict[str, str]:
     """Returns ``{data set: path}`` of the training files in a folder that is laid out as data/ is.
 
     Each is the published file or else a copy that common.data.datasets knows as good to use, gzipped or not.
@@ -121,14 +121,15 @@ def source_paths(folder):
     paths = {}
     for name in READERS:
         raw_file, place = RAW_FILES[name]["train"], os.path.join(folder, FOLDERS[name])
-        paths[name] = find_raw(place, raw_file)
-        if paths[name] is None:
+        path = find_raw(place, raw_file)
+        if path is None:
             raise UserError(f"{place}: no {' or '.join([raw_file.name, *raw_file.variants])} (nor .gz) there; `bash "
                             f"scripts/create_datasets.sh {name}` downloads the published file to data/{FOLDERS[name]}/")
+        paths[name] = path
     return paths
 
 
-def read_sources(folder):
+def read_sources(folder: str | os.PathLike) -> Sources:
     """Reads the three training files below ``folder``, see ``source_paths``.
 
     Held out: pairs whose set of subjects and objects falls into one of 50 classes (so that a WebNLG entry and its copy

@@ -127,7 +127,8 @@ def train(options, words):
     build_seconds = time.perf_counter() - begun
     found = measure_training(step, synchronise, batches, WARM_UP_STEPS)
     return {**found, **token_counts(batches, arguments.seq_len, found["ms_per_step_whole_run"]),
-            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size, "weights": kind_of_weights(arguments.init_checkpoint)}
+            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size,
+            "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 def beam(options, words):
