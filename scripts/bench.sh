@@ -8,4 +8,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 framework=all
 source "$root/scripts/choose_python.sh"
-exec "$python" "$root/scripts/bench.py" "$@"
+exec "$python" "$root/scripts/bench/bench.py" "$@"

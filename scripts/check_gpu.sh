@@ -6,4 +6,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-${PYTHON_PYTORCH:-${PYTHON_JITTOR:-}}}
 source "$root/scripts/any_python.sh"
-exec "$python" "$root/scripts/check_gpu.py" "$@"
+exec "$python" "$root/scripts/maintain/check_gpu.py" "$@"

@@ -25,5 +25,5 @@ for index in "${!groups[@]}"; do
     ".venv_$framework/bin/python" -m pytest "${folders[@]}" --junitxml="$reports/$index.xml" -o junit_family=xunit2 "$@" \
         </dev/null || status=1
 done
-".venv_${environments/both/pytorch}/bin/python" scripts/count_tests.py "$reports" "${#groups[@]}" || status=1
+".venv_${environments/both/pytorch}/bin/python" scripts/maintain/count_tests.py "$reports" "${#groups[@]}" || status=1
 exit "$status"

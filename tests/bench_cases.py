@@ -2,7 +2,7 @@
 
 
 def made_up(program, system, precision, value, variant="", **more):
-    """A case as scripts/bench.py writes it; ``value`` is the ms of a step or the seconds of a pass."""
+    """A case as scripts/bench/bench.py writes it; ``value`` is the ms of a step or the seconds of a pass."""
     case = {"program": program, "system": system, "precision": precision, "variant": variant, "round": 1,
             "model_card": "gpt2.md", "data": "E2E", "on": "cuda", "device": "Some GPU", "driver": "580.1",
             "when": "2026-01-01T00:00:00+0000", "weights": "random weights", "peak_memory_bytes": 3_000_000_000,

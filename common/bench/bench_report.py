@@ -4,12 +4,11 @@ import glob
 import os
 import statistics
 
+from common.bench.cases import EVERY_ROW_LONG, LONG, NAMES, PADDED_TO_LONG, PADDED_TO_LONGEST, PEFT
 from common.errors import UserError
 from common.files import atomic_write, read_json
+from common.precisions import PRECISIONS
 
-NAMES = {"pytorch": "PyTorch", "jittor": "Jittor", "peft": "PEFT"}
-PRECISION_ORDER = ("fp32", "tf32", "bf16", "fp16")
-LONGEST, FULL = "padded to the longest row", "padded to 512"
 PEFT_NOTE = ("PEFT is Hugging Face's, as a user would write it: LoRA of the same rank on `c_attn`, "
              "`torch.optim.AdamW`, GPT-2's published dropout, `generate` on merged weights; its beam search ran on "
              "some of the contexts and is extrapolated to all of them.")
@@ -99,11 +98,11 @@ def read_cases(folder: str | os.PathLike) -> list[dict]:
 def groups_of(cases: list[dict]) -> dict[tuple, list[dict]]:
     """Returns ``{(model_card, device, data): [case]}``; GPUs first, then by model; the cases sorted for a table."""
     groups = {}
-    order = {"variant": ("", LONGEST, FULL), "system": tuple(NAMES), "precision": PRECISION_ORDER}
+    order = {"variant": ("", PADDED_TO_LONGEST, PADDED_TO_LONG), "system": tuple(NAMES), "precision": PRECISIONS}
 
     def rank(case):
         variant = order["variant"].index(case["variant"]) if case["variant"] in order["variant"] else 9
-        return (case["variant"] == "every row 512 long", order["precision"].index(case["precision"]),
+        return (case["variant"] == EVERY_ROW_LONG, order["precision"].index(case["precision"]),
                 order["system"].index(case["system"]), variant)
 
     for case in sorted(cases, key=lambda case: (case["on"] != "cuda", case["model_card"], case["device"], rank(case))):
@@ -113,10 +112,10 @@ def groups_of(cases: list[dict]) -> dict[tuple, list[dict]]:
 
 def peft_factor(case, cases, variant, value):
     """Returns PEFT's time over this case's, as text; "–" where there is nothing to compare."""
-    if case["system"] == "peft" or case["variant"]:
+    if case["system"] == PEFT or case["variant"]:
         return "–"
     for other in cases:
-        if other["system"] == "peft" and other["precision"] == case["precision"] and other["variant"] == variant:
+        if other["system"] == PEFT and other["precision"] == case["precision"] and other["variant"] == variant:
             return f"{value(other) / value(case):.1f}"
     return "–"
 
@@ -141,13 +140,13 @@ def training_table(cases):
     """Returns the table of training steps."""
     heads = ["training, batch of " + str(cases[0]["batch_size"]), "precision", "ms per step, median (10 % to 90 %)",
              "whole run", "steps per second", "tokens per second", "peak memory", "GPU busy", "until warm",
-             "PEFT's time / this: longest", "512"]
+             "PEFT's time / this: longest", str(LONG)]
     return table_of(heads, [[
         label(case), case["precision"],
         "{median:.2f} ({p10:.2f} to {p90:.2f})".format(**case["ms_per_step"]), f"{step_ms(case):.2f}",
         f"{1000 / step_ms(case):.1f}", f"{case['tokens_per_second']:.0f}", memory(case), busy(case),
-        f"{seconds_until_warm(case):.0f} s", peft_factor(case, cases, LONGEST, step_ms),
-        peft_factor(case, cases, FULL, step_ms)] for case in cases])
+        f"{seconds_until_warm(case):.0f} s", peft_factor(case, cases, PADDED_TO_LONGEST, step_ms),
+        peft_factor(case, cases, PADDED_TO_LONG, step_ms)] for case in cases])
 
 
 def validation_table(cases):
@@ -234,7 +233,7 @@ def markdown(cases):
             hows = sorted({case["memory_measured_by"] for case in good if case["memory_measured_by"]})
             parts.append(", ".join(f"{name} {version}" for name, version in versions.items()) + ". "
                          + MEMORY_NOTE.format(how="; ".join(hows)))
-    if any(case["system"] == "peft" and "error" not in case for case in cases):
+    if any(case["system"] == PEFT and "error" not in case for case in cases):
         parts.append(PEFT_NOTE)
     return "\n\n".join(parts) + "\n"
 

@@ -1,12 +1,15 @@
 """What every benchmark shares: the rows and weights it runs on, the clock around its steps, and statistics."""
 
+import argparse
 import itertools
 import math
 import os
 import time
+from collections.abc import Callable
 
 import numpy as np
 
+from common.bench.cases import LONG
 from common.errors import UserError
 from common.files import write_json_lines
 from common.model.initial_weights import RANDOM
@@ -15,10 +18,9 @@ from common.run.schedule import make_schedule
 
 BLOCK = 5  # steps between two synchronisations where single times are taken
 FETCH_INTERVAL = 100  # steps between two fetches of the losses, as training does by default
-LONG = 512
 
 
-def kind_of_weights(init_checkpoint):
+def kind_of_weights(init_checkpoint: str) -> str:
     """Returns a word on the weights that ``--init_checkpoint`` names, for tables."""
     return "random weights" if init_checkpoint == RANDOM else "pretrained weights"
 
@@ -29,7 +31,8 @@ def stretched(row, length):
     return Row(tokens[:len(row.context)], tokens[len(row.context):])
 
 
-def rows_of_batches(rows, arguments, count, is_long=False):
+def rows_of_batches(rows: list[Row], arguments: argparse.Namespace, count: int,
+                    is_long: bool = False) -> list[list[Row]]:
     """Returns the rows of the first ``count`` training batches, in training's order; a list of lists of Row.
 
     Args:
@@ -45,7 +48,7 @@ def rows_of_batches(rows, arguments, count, is_long=False):
     return [[stretched(row, LONG) for row in batch] for batch in batches] if is_long else batches
 
 
-def write_first_contexts(rows, count, path):
+def write_first_contexts(rows: list[Row], count: int, path: str | os.PathLike) -> None:
     """Writes the rows of the first ``count`` distinct contexts as encoded data."""
     contexts = dict.fromkeys(tuple(row.context) for row in rows)
     kept = set(itertools.islice(contexts, count))
@@ -72,7 +75,7 @@ def finite(loss):
     return value
 
 
-def measure_training(step, synchronise, batches, warm_up_steps=None):
+def measure_training(step: Callable, synchronise: Callable, batches: list, warm_up_steps: int | None = None) -> dict:
     """Times training steps: the first, a warm-up, blocks with a synchronisation behind each, and one whole run.
 
     The warm-up runs all the batches once, so that kernels and graphs of every length are there when the clock runs;
@@ -124,7 +127,7 @@ def measure_training(step, synchronise, batches, warm_up_steps=None):
             "losses": [first_loss, losses[-1]], "window": window}
 
 
-def token_counts(batches, seq_len, ms_per_step):
+def token_counts(batches: list[list[Row]], seq_len: int, ms_per_step: float) -> dict[str, float]:
     """Returns how many tokens the batches hold: real ones a second, and real and padded ones a step."""
     lengths = [[min(len(row.context) + len(row.completion), seq_len) for row in rows] for rows in batches]
     real = sum(map(sum, lengths)) / len(batches)
@@ -132,7 +135,7 @@ def token_counts(batches, seq_len, ms_per_step):
             "padded_tokens_per_step": sum(len(row) * max(row) for row in lengths) / len(batches)}
 
 
-def training_step(train, arguments, steps):
+def training_step(train: Callable, arguments: argparse.Namespace, steps: int) -> Callable:
     """Returns ``(rows) -> loss``: a program's training step on a batch made of rows, on the schedule of the flags.
 
     Args:
@@ -160,6 +163,6 @@ def host_peak_bytes():
         return None
 
 
-def process_facts():
+def process_facts() -> dict[str, int | None]:
     """Returns ``{pid, host_peak_bytes}`` for the driver, which watches this process's GPU memory from outside."""
     return {"pid": os.getpid(), "host_peak_bytes": host_peak_bytes()}

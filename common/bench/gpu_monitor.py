@@ -39,7 +39,7 @@ def chosen_index():
     return 0 if first.startswith(("GPU-", "MIG-")) else None
 
 
-def find_gpu():
+def find_gpu() -> Gpu | None:
     """Returns the Gpu that programs will use, or None where there is none."""
     index = chosen_index()
     if index is None:
@@ -110,7 +110,7 @@ class Watch:
         gpu: Gpu, or None to watch nothing.
     """
 
-    def __init__(self, gpu):
+    def __init__(self, gpu: Gpu | None):
         self.gpu, self.readings, self.stop = gpu, [], threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -132,7 +132,7 @@ class Watch:
             except Exception:  # one reading less; a benchmark must not fail for it
                 continue
 
-    def peak_memory(self, pid):
+    def peak_memory(self, pid: int) -> tuple[int, str] | tuple[None, None]:
         """Returns ``(bytes, how it was measured)`` for a process, or ``(None, None)`` where nothing was watched."""
         if not self.readings:
             return None, None
@@ -142,7 +142,7 @@ class Watch:
         used = [used for _, used, _, _ in self.readings]
         return max(used) - used[0], f"{self.gpu.asked}, the device's used memory less what was used before"
 
-    def utilisation(self, start, end):
+    def utilisation(self, start: float, end: float) -> float | None:
         """Returns the mean utilisation in percent between two moments (seconds of time.time), or None."""
         busy = [percent for moment, _, percent, _ in self.readings if start <= moment <= end and percent is not None]
         return statistics.fmean(busy) if busy else None

@@ -8,6 +8,8 @@
 
 import argparse
 import functools
+import os
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
@@ -21,7 +23,7 @@ SEEN_CATEGORIES = frozenset((
 ))
 
 
-def convert_e2e(path):
+def convert_e2e(path: str | os.PathLike) -> Iterator[dict]:
     """Yields ``{"context": MR, "completion": text}`` for each line ``MR||text`` of an E2E file, as it is read.
 
     Raises:
@@ -35,7 +37,7 @@ def convert_e2e(path):
         yield {"context": parts[0], "completion": parts[1]}
 
 
-def convert_webnlg(path):
+def convert_webnlg(path: str | os.PathLike) -> Iterator[dict]:
     """Yields one record for each lexicalisation with the comment ``good`` of a WebNLG 2017 JSON file.
 
     A record is ``{"context": "s : p : o | s : p : o", "completion": text, "cate": bool, "category": name}``, where
@@ -60,7 +62,7 @@ def convert_webnlg(path):
                        "cate": category in SEEN_CATEGORIES, "category": category}
 
 
-def convert_dart(path):
+def convert_dart(path: str | os.PathLike) -> Iterator[dict]:
     """Yields ``{"context": "s : predicate : o | …", "completion": text}`` for each annotation of a DART v1.1.1 file.
 
     Predicates are lower-cased, subjects and objects are not.
@@ -89,7 +91,7 @@ def _linearised(triples, where):
     return " | ".join(" : ".join(triple) for triple in triples)
 
 
-def main(argv, convert):
+def main(argv: list[str], convert: Callable) -> None:
     """Converts one file.
 
     Args:

@@ -81,7 +81,7 @@ def draw(report, path):
     pyplot.close(figure)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Counts the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="count_datasets.py", description=__doc__.split("\n")[0])
     parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), help="default: all that are there")

@@ -49,7 +49,7 @@ class RawFile:
     name: str
     sha256: str | None = None
     blob: str | None = None
-    variants: dict = dataclasses.field(default_factory=dict)
+    variants: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 SQUAD_TRAIN = RawFile("train-v1.1.json", blob="77f1d9a7", variants={
@@ -163,7 +163,7 @@ def fetch(name, raw_file):
     return content
 
 
-def find_raw(folder, raw_file):
+def find_raw(folder: str | os.PathLike, raw_file: RawFile) -> str | None:
     """Returns the path of the raw file, or of a variant, in ``folder``; ``None`` if there is none."""
     for name in (raw_file.name, *raw_file.variants):
         try:
@@ -249,7 +249,7 @@ def create_dataset(name, source, data, vocab, window):
             write_json(record_path, record)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Creates the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="create_datasets.sh", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", nargs="?", default="all", choices=(*FOLDERS, "all"), help="default: all")

@@ -33,7 +33,7 @@ def cut_ids(ids):
     return next((ids[:i] for i, token in enumerate(ids) if token in EOS_IDS), ids)
 
 
-def cut_text(text):
+def cut_text(text: str) -> str:
     """Returns the text up to ``<|endoftext|>`` or the first blank line, stripped, on one line.
 
     Characters that some readers take for the end of a line (``\\r``, ``\\u2028``, ...) become spaces, since the
@@ -80,7 +80,7 @@ def read_inputs(path, kept="all"):
     return contexts, references
 
 
-def read_predictions(path, contexts):
+def read_predictions(path: str | os.PathLike, contexts: list[str]) -> dict[str, list[int]]:
     """Reads ``{"id": row, "predict": [ids]}`` lines; the last prediction for a context wins.
 
     Args:
@@ -204,7 +204,7 @@ def write_answers(args, contexts, predictions, tokenizer):
           f"{args.output_ref_file}: the questions with their gold answers")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Writes the references and the predictions."""
     args = parse_arguments(argv)
     contexts, references = read_inputs(args.input_file, args.filter)

@@ -29,6 +29,7 @@ from common.files import atomic_write, read_lines, write_json
 from common.paths import ROOT
 
 RATIO = fractions.Fraction(18, 100)
+RATIO_TEXT = f"{100 * RATIO} %"
 ROWS = {"squad": (10000, 1000, 1000)}  # of train, valid and test: enough to learn from in minutes
 
 
@@ -171,13 +172,13 @@ def ratio_of(text):
     return ratio
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Samples the data sets that were asked for."""
     parser = argparse.ArgumentParser(prog="sample_datasets.py", description=__doc__.split("\n")[0])
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--ratio", type=ratio_of, help="share to keep (default: .18, and rows for SQuAD)")
+    size.add_argument("--ratio", type=ratio_of, help=f"share to keep (default: {float(RATIO)}, and rows for SQuAD)")
     size.add_argument("--rows", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"),
-                      help="rows to keep (default for SQuAD: 10000 1000 1000)")
+                      help=f"rows to keep (default for SQuAD: {' '.join(map(str, ROWS['squad']))})")
     parser.add_argument("--seed", type=int, default=42, help="default: 42")
     parser.add_argument("--unit", choices=("line", "mr"), default="line",
                         help="sample lines, or contexts with all of their references (default: line)")

@@ -17,9 +17,12 @@ import argparse
 import bisect
 import collections
 import hashlib
+import os
 import re
 import sys
+from collections.abc import Iterator
 
+from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from common.checks import at_least_one, member, require, shortened
@@ -33,7 +36,7 @@ HELD_OUT = 20  # one article of so many is for validation
 WORD = re.compile(r"\S+")
 
 
-def context_of(passage, question):
+def context_of(passage: str, question: str) -> str:
     """Returns the text that the model reads before an answer; white space becomes single spaces."""
     return f"Passage: {' '.join(passage.split())}\nQuestion: {' '.join(question.split())}\nAnswer:"
 
@@ -52,18 +55,18 @@ class Windows:
         eval_len: tokens that the answer gets at least.
     """
 
-    def __init__(self, tokenizer, seq_len=SEQ_LEN, eval_len=EVAL_LEN):
+    def __init__(self, tokenizer: Tokenizer, seq_len: int = SEQ_LEN, eval_len: int = EVAL_LEN):
         self.tokenizer, self.seq_len, self.eval_len = tokenizer, seq_len, eval_len
         self.lengths = {}
 
-    def count_tokens(self, words):
+    def count_tokens(self, words: list[str]) -> list[int]:
         """Returns the number of tokens of each word inside a text: GPT-2's BPE never joins letters across a space."""
         unknown = [word for word in dict.fromkeys(words) if word not in self.lengths]
         for word, encoding in zip(unknown, self.tokenizer.encode_batch_fast([" " + word for word in unknown])):
             self.lengths[word] = len(encoding.ids)
         return [self.lengths[word] for word in words]
 
-    def room(self, question, answer, where):
+    def room(self, question: str, answer: str, where: str) -> int:
         """Returns how many tokens the passage may have beside the question and the answer (``""`` where not known).
 
         Context and answer end in one ``<|endoftext|>`` each.
@@ -80,7 +83,8 @@ class Windows:
                             f"{max(self.eval_len, completion)} of {self.seq_len}; take a larger --seq_len")
         return room
 
-    def shorten(self, passage, question, answer=None, where="the passage"):
+    def shorten(self, passage: str, question: str, answer: tuple[str, int] | None = None,
+                where: str = "the passage") -> str:
         """Chooses the words to keep.
 
         Args:
@@ -194,7 +198,8 @@ def held_out(titles):
     return set(titles[:-(-len(titles) // HELD_OUT)])
 
 
-def convert_squad(path, split, tokenizer, seq_len=SEQ_LEN, eval_len=EVAL_LEN):
+def convert_squad(path: str | os.PathLike, split: str, tokenizer: Tokenizer, seq_len: int = SEQ_LEN,
+                  eval_len: int = EVAL_LEN) -> Iterator[dict]:
     """Yields one record for each question of a split; says at the end how many passages were shortened.
 
     Args:
@@ -242,7 +247,7 @@ def references_document(records):
     return {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": "", "qas": list(entries.values())}]}]}
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Converts one split."""
     parser = argparse.ArgumentParser(prog="format_converting_squad.py", description=__doc__.split("\n")[0])
     parser.add_argument("input", help="the published file; `.gz` is read as it is")

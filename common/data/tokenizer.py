@@ -12,7 +12,7 @@ from common.files import sha256_of
 from common.vocabulary import VOCABULARY_SHA256
 
 
-def load_tokenizer(vocab_folder):
+def load_tokenizer(vocab_folder: str | os.PathLike) -> Tokenizer:
     """Loads GPT-2's tokenizer.
 
     Text that spells a special token is ordinary text: no string encodes to id 50256, but that id decodes to

@@ -17,10 +17,10 @@ from common.data.decoding import cut_text, read_predictions
 from common.data.encoding import encode_rows
 from common.data.squad import Windows, context_of
 from common.data.tokenizer import load_tokenizer
-from common.drivers.commands import interpreter
 from common.drivers.tasks import TASKS, as_words, beam_flags
 from common.errors import UserError
 from common.files import write_json_lines
+from common.frameworks import FRAMEWORKS, interpreter
 from common.model.checkpoint import read_record
 from common.model.weight_files import resolve_checkpoint
 from common.paths import ROOT
@@ -57,7 +57,7 @@ def search(framework, words):
         raise UserError(f"NLG_{framework}/src/gpt2_beam.py ended with exit status {status}; it says why above")
 
 
-def answer(framework, checkpoint, passage, question, device="auto"):
+def answer(framework: str, checkpoint: str | os.PathLike, passage: str, question: str, device: str = "auto") -> str:
     """Returns the answer, a string.
 
     Args:
@@ -88,10 +88,10 @@ def answer(framework, checkpoint, passage, question, device="auto"):
     return cut_text(tokenizer.decode(predictions[context]))
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Prints the answer."""
     parser = argparse.ArgumentParser(prog="answer.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--framework", default="pytorch", choices=("pytorch", "jittor"), help="default: pytorch")
+    parser.add_argument("--framework", default="pytorch", choices=FRAMEWORKS, help="default: pytorch")
     parser.add_argument("--checkpoint", required=True, help="model.STEP.safetensors of a run of scripts/run_squad.sh")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
     parser.add_argument("passage", help="text that holds the answer")

@@ -6,15 +6,17 @@ So a run that was cut off goes on where it stopped, and a changed flag or file r
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import sha256_of, write_json
+from common.files import read_json, sha256_of, write_json
 from common.paths import ROOT
 
 
@@ -31,20 +33,14 @@ class Command:
     """
 
     name: str
-    words: list
+    words: list[str]
     folder: Path
-    inputs: list
-    outputs: list
+    inputs: list[Path]
+    outputs: list[Path]
     log: Path
 
 
-def interpreter(framework):
-    """Returns the Python of a framework's environment: PYTHON_PYTORCH or PYTHON_JITTOR, or the one setup made."""
-    chosen = os.environ.get(f"PYTHON_{framework.upper()}")
-    return chosen or ROOT / f".venv_{framework}" / "bin" / "python"
-
-
-def relative(word, folder):
+def relative(word: object, folder: Path) -> str:
     """Returns a path inside the project as seen from ``folder``, where data/ and others are linked; else as text."""
     if not isinstance(word, Path) or not word.is_relative_to(ROOT):
         return str(word)
@@ -66,7 +62,43 @@ def is_done(command, stamp):
         return False
 
 
-def run_command(command, stamps, force):
+def check_done(command: Command, stamp: Path, folder: Path) -> None:
+    """Makes sure that a command ended well and that its files inside ``folder`` are still those of then.
+
+    Files elsewhere, such as data, may have changed since; what the command read need not be there any more.
+
+    Raises:
+        UserError: it did not end, or a file is missing or has changed.
+    """
+    if not stamp.is_file():
+        raise UserError(f"{folder}: the stage {command.name} has not ended, for there is no {stamp}; run it first")
+    recorded = read_json(stamp)["files"]
+    for path in command.outputs:
+        if not os.path.isfile(path) or os.path.relpath(path, ROOT) not in recorded:
+            raise UserError(f"{path}: is not there, or {stamp} does not name it; expected what the stage "
+                            f"{command.name} wrote, in the folder that it ran in")
+    for name, digest in recorded.items():
+        path = Path(os.path.normpath(ROOT / name))
+        if path.is_relative_to(folder) and path.is_file() and sha256_of(path) != digest:
+            raise UserError(f"{path}: has changed since the stage {command.name} ended ({stamp}); run that stage and "
+                            "those after it again")
+
+
+def cleaned(text: str) -> str:
+    """Returns a program's output without what belongs to the machine: colours, progress bars and absolute paths.
+
+    The project's root becomes ``.``, the folders for temporary files and of the user TMP and HOME, what leads to a
+    package nothing and any other folder DIR.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m|[^\n]*\r", "", text)
+    for path, name in ((ROOT, "."), (Path(tempfile.gettempdir()), "TMP"), (Path.home(), "HOME")):
+        if path != Path(path.anchor):
+            text = re.sub(rf"{re.escape(str(path))}(?![\w-])", name, text)
+    text = re.sub(r"(?<![\w.])/[\w./+-]*/(?=site-packages/|bin/|lib/)", "", text)
+    return re.sub(r"(?<![\w./~)\]}>-])/(?!/)(?:[\w.+@=-]+/)*(?=[\w.+@=-])", "DIR/", text)
+
+
+def run_command(command: Command, stamps: Path, force: bool) -> None:
     """Runs a command unless its stamp holds.
 
     Raises:

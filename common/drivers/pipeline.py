@@ -3,31 +3,35 @@
 import argparse
 import json
 import os
+import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from common.drivers.commands import Command, interpreter, relative, run_command
+from common.drivers.commands import Command, relative, run_command
 from common.drivers.report import write_report
 from common.drivers.scoring_stages import decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
 from common.errors import UserError
+from common.files import read_json
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
 from common.run.arguments import flags_of_programs
 
-FRAMEWORKS = ("pytorch", "jittor")
 STAGES = ("data", "train", "beam", "decode", "score", "report")
 
 
 class Run:
-    """The folders and flags of one run of a task."""
+    """The folders and flags of one run of a task; ``options``, ``train`` and ``beam`` are what parse() returns."""
 
-    def __init__(self, options, train_overrides, beam_overrides):
+    def __init__(self, options: argparse.Namespace, train: dict, beam: dict):
         self.options = options
         self.task = TASKS[options.task]
         self.card = MODEL_CARDS[options.model_card or PRESETS[options.preset].model_card]
-        self.frameworks = FRAMEWORKS if options.framework == "both" else (options.framework,)
-        default = ROOT / "work" / options.task / f"{options.preset}-{self.card.name.replace('gpt2.', 'gpt2-')}"
+        self.model = self.card.name.replace("gpt2.", "gpt2-")
+        self.frameworks = chosen_frameworks(options.framework)
+        default = ROOT / "work" / options.task / f"{options.preset}-{self.model}"
         self.work = Path(options.work_dir).resolve() if options.work_dir else default
         self.full = ROOT / "data" / self.task.folder
         self.data = {"demo": ROOT / "data" / self.task.demo_folder, "sampled": self.full / "sampled",
@@ -35,13 +39,14 @@ class Run:
         self.description = self.task.descriptions[options.preset]
         if options.rows:
             self.description = f"stratified sample of {' + '.join(map(str, options.rows))} rows"
+        self.title = f"{self.task.title}, {self.description}, {self.card.name}"
         self.backbone = ROOT / "pretrained_checkpoints" / self.card.folder / "model.safetensors"
-        self.training = {**training_flags(self.task, options.preset, self.card.name), **train_overrides}
-        self.beam = {**beam_flags(self.task, options.preset), **beam_overrides}
+        self.training = {**training_flags(self.task, options.preset, self.card.name), **train}
+        self.beam = {**beam_flags(self.task, options.preset), **beam}
         self.score_sets = score_sets(self.task, self.data, self.full,
                                      options.preset == "sampled" and options.unit == "line")
 
-    def data_commands(self):
+    def data_commands(self) -> Iterator[Command]:
         """The raw data to encoded rows, and the backbone where it is not there yet."""
         python, options = interpreter(self.frameworks[0]), self.options
         made = [self.data / f"{split}{end}" for split in ("train", "valid", "test")
@@ -67,7 +72,7 @@ class Run:
             yield command("backbone", [python, "scripts/download_pretrained_checkpoints.py", self.card.folder], [],
                           [self.backbone])
 
-    def commands(self, framework, stage):
+    def commands(self, framework: str, stage: str) -> Iterator[Command]:
         """The commands of one stage of one framework."""
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
         python = interpreter(framework)
@@ -97,7 +102,7 @@ class Run:
                 yield score_command(self.task.scoring, score_set, command, work)
 
 
-def parse(argv):
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, dict]:
     """Parses the driver's options and sorts the other flags by the program that takes them."""
     parser = argparse.ArgumentParser(
         prog="run_task", allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -106,7 +111,7 @@ def parse(argv):
                "--beam 4; --seq_len, --lora_dim, --lora_alpha, --lora_targets, --random_seed, --tf32, --bf16 "
                "and --fp16 go to both.")
     parser.add_argument("task", choices=list(TASKS))
-    parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
+    parser.add_argument("--framework", default=BOTH, choices=[*FRAMEWORKS, BOTH])
     parser.add_argument("--preset", default="demo", choices=list(PRESETS))
     parser.add_argument("--model_card", default=None, choices=list(MODEL_CARDS), help="by default the preset's")
     parser.add_argument("--source", default=None, help="folder with the raw data sets; by default they are downloaded")
@@ -123,10 +128,28 @@ def parse(argv):
         raise UserError(f"--stages {options.stages}: {unknown[0]!r} is none of {','.join(STAGES)}")
     if options.rows and options.preset != "sampled":
         raise UserError(f"--rows goes with --preset sampled, found --preset {options.preset}")
+    options.command = shlex.join(["bash", "scripts/run_task.sh", *argv])
     return options, *flags_of_programs(parser, rest)
 
 
-def main(argv):
+def run_of_folder(work: str | os.PathLike) -> Run:
+    """Returns the Run whose report a work directory holds.
+
+    Raises:
+        UserError: there is no report, or it does not say which command wrote it.
+    """
+    path = Path(work).resolve() / "results.json"
+    if not path.is_file():
+        raise UserError(f"{work}: no results.json there; expected the folder of a run whose stage report has ended")
+    command = read_json(path).get("command")
+    if command is None:
+        raise UserError(f"{path}: does not say which command wrote it; make the report anew with --stages report")
+    options, train, beam = parse([*shlex.split(command)[2:], "--work_dir", str(path.parent)])
+    options.command = command
+    return Run(options, train, beam)
+
+
+def main(argv: list[str]) -> None:
     """Runs the chosen stages."""
     options, train, beam = parse(argv)
     run = Run(options, train, beam)

@@ -1,13 +1,13 @@
 """The last stage: both frameworks' scores, losses and times side by side, and their loss curves."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
-
-NAMES = {"pytorch": "PyTorch", "jittor": "Jittor"}
-COLOURS = {"pytorch": "#d1495b", "jittor": "#1b6ca8"}
+from common.frameworks import COLOURS, NAMES
 
 
 def collect(work, framework, scoring, score_sets):
@@ -88,7 +88,7 @@ def markdown_table(results, frameworks):
     return "\n".join(lines) + "\n"
 
 
-def plot_losses(path, work, frameworks, title):
+def plot_losses(path: str | os.PathLike, work: str | os.PathLike, frameworks: Sequence[str], title: str) -> None:
     """Draws training and validation loss by step, one colour a framework, as a PNG."""
     import matplotlib
     matplotlib.use("Agg")
@@ -117,17 +117,16 @@ def plot_losses(path, work, frameworks, title):
     pyplot.close(figure)
 
 
-def write_report(run):
-    """Writes results.json, table.md and loss_curve.png into the work directory and prints the table.
+def build_report(run) -> tuple[dict, str]:
+    """Returns what results.json and table.md of a run hold: a document and a text.
 
     Raises:
-        UserError: a stage before it has not been run.
+        UserError: a stage before the report has not been run.
     """
     frameworks = run.frameworks
     results = {framework: collect(run.work, framework, run.task.scoring, run.score_sets) for framework in frameworks}
     first = results[frameworks[0]]
-    title = f"{run.task.title}, {run.description}, {run.card.name}"
-    lines = [f"# {title}", "", markdown_table(results, frameworks)]
+    lines = [f"# {run.title}", "", markdown_table(results, frameworks)]
     lines.append(f"{first['test']['rows']} test rows, {first['test']['contexts']} distinct contexts; "
                  f"{first['description']['steps']} training steps, {first['description']['epochs']} epochs, batch "
                  f"{first['arguments']['train_batch_size']}, learning rate {first['arguments']['lr']}, LoRA on "
@@ -140,13 +139,22 @@ def write_report(run):
                      "references of the sampled contexts nearly do.")
     lines += [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
               f"{result['description']['precision']}." for framework, result in results.items()]
-    document = {"title": title, "frameworks": results}
+    document = {"title": run.title, "command": run.options.command, "frameworks": results}
     if len(frameworks) == 2:
         document["same_predictions"] = same_predictions(run.work, frameworks)
         lines.append(f"Both frameworks predict the same tokens for {document['same_predictions']:.1%} of the rows.")
-    table = "\n\n".join(line.strip() for line in lines if line) + "\n"
+    return document, "\n\n".join(line.strip() for line in lines if line) + "\n"
+
+
+def write_report(run) -> None:
+    """Writes results.json, table.md and loss_curve.png into the work directory and prints the table.
+
+    Raises:
+        UserError: a stage before it has not been run.
+    """
+    document, table = build_report(run)
     write_json(run.work / "results.json", document)
     with atomic_write(run.work / "table.md") as file:
         file.write(table)
-    plot_losses(run.work / "loss_curve.png", run.work, frameworks, title)
+    plot_losses(run.work / "loss_curve.png", run.work, run.frameworks, run.title)
     print("\n" + table)

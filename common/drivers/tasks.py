@@ -7,6 +7,8 @@ short.
 
 from dataclasses import dataclass, field
 
+from common.data.sampling import RATIO_TEXT, ROWS
+
 PAPER_TRAINING = {
     "train_batch_size": 8, "valid_batch_size": 4, "seq_len": 512, "lora_dim": 4, "lora_alpha": 32, "lora_dropout": 0.1,
     "label_smooth": 0.1, "lr": 0.0002, "weight_decay": 0.01, "correct_bias": True, "adam_beta2": 0.999,
@@ -40,11 +42,11 @@ class Scoring:
 
     decode: dict
     references: str
-    reference_files: tuple
+    reference_files: tuple[str, ...]
     predictions: str
-    score: tuple
-    metrics: dict
-    parts: tuple = ("all",)
+    score: tuple[str, ...]
+    metrics: dict[str, str]
+    parts: tuple[str, ...] = ("all",)
     pooled_references: bool = True
 
 
@@ -92,16 +94,16 @@ class Task:
     data_name: str
     demo_folder: str
     scoring: Scoring
-    descriptions: dict
+    descriptions: dict[str, str]
     training: dict = field(default_factory=dict)
     beam: dict = field(default_factory=dict)
     preset_training: dict = field(default_factory=dict)
     preset_beam: dict = field(default_factory=dict)
     nano_training: dict = field(default_factory=dict)
-    beam_flags_of_data: tuple = ()
+    beam_flags_of_data: tuple[str, ...] = ()
 
 
-DESCRIPTIONS = {"sampled": "stratified 18 % sample", "paper": "full data set"}
+DESCRIPTIONS = {"sampled": f"stratified {RATIO_TEXT} sample", "paper": "full data set"}
 TASKS = {
     "e2e": Task("E2E", "e2e", "e2e", "demo", E2E_SCORING,
                 {**DESCRIPTIONS, "demo": "made-up restaurants from a seeded grammar"},
@@ -113,8 +115,8 @@ TASKS = {
                  {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"},
                  {"weight_decay": 0.0, "lora_dropout": 0.0, "label_smooth": 0.0}),
     "squad": Task("SQuAD v1.1", "squad", "squad", "demo/squad", SQUAD_SCORING,
-                  {"demo": "made-up passages from a seeded grammar",
-                   "sampled": "10000 + 1000 + 1000 questions, stratified", "paper": "full data set"}, SQUAD_LORA,
+                  {**DESCRIPTIONS, "demo": "made-up passages from a seeded grammar",
+                   "sampled": f"{' + '.join(map(str, ROWS['squad']))} questions, stratified"}, SQUAD_LORA,
                   {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
                   nano_training={"lr": 0.001}, beam_flags_of_data=("seq_len", "eval_len")),
 }
@@ -140,19 +142,19 @@ PRESETS = {
 }
 
 
-def training_flags(task, preset, model_card):
+def training_flags(task: Task, preset: str, model_card: str) -> dict:
     """Returns the flags of gpt2_ft.py as ``{name: value}``, data and folders apart; ``preset`` is a name."""
     nano = {**NANO_TRAINING, **task.nano_training} if model_card == "gpt2.nano" else {}
     return {**PAPER_TRAINING, **task.training, **nano, **PRESETS[preset].training,
             **task.preset_training.get(preset, {})}
 
 
-def beam_flags(task, preset):
+def beam_flags(task: Task, preset: str) -> dict:
     """Returns the flags of gpt2_beam.py as ``{name: value}``, data and folders apart; ``preset`` is a name."""
     return {**PAPER_BEAM, **task.beam, **task.preset_beam.get(preset, {})}
 
 
-def as_words(flags):
+def as_words(flags: dict) -> list[str]:
     """Returns ``{"lr": 0.1, "correct_bias": True}`` as ``["--lr", "0.1", "--correct_bias"]``."""
     words = []
     for name, value in flags.items():

@@ -16,8 +16,9 @@ import random
 import re
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from common.nano.pretraining_sources import FUNCTION_WORDS, plain, plain_key, spaced
+from common.nano.pretraining_sources import FUNCTION_WORDS, Sources, plain, plain_key, spaced
 from common.vocabulary import END_OF_TEXT as EOS
 
 KINDS = ("pairs", "slots", "text")
@@ -25,9 +26,10 @@ PADDING, CONTEXT, COMPLETION = 0, 1, 2
 DOCUMENTS_A_CHUNK = 2048
 MOST_SLOTS = 10
 
-KEY_OF_PREPOSITION = {"near": ("near",), "in": ("area", "location", "in"), "at": ("location", "at"), "from": ("origin",),
-                      "by": ("by",), "with": ("with", "feature"), "for": ("for",), "on": ("on",), "to": ("to",),
-                      "a": ("Type", "type"), "an": ("Type", "type"), "as": ("role", "as"), "of": ("of", "part of")}
+KEY_OF_PREPOSITION = {"near": ("near",), "in": ("area", "location", "in"), "at": ("location", "at"),
+                      "from": ("origin",), "by": ("by",), "with": ("with", "feature"), "for": ("for",),
+                      "on": ("on",), "to": ("to",), "a": ("Type", "type"), "an": ("Type", "type"),
+                      "as": ("role", "as"), "of": ("of", "part of")}
 LOOSE_KEYS = ("fact", "about", "topic", "detail", "feature", "kind", "item", "group", "info", "subject")
 
 
@@ -156,7 +158,8 @@ def draw_text(sources, index, rng):
 
 # ---------------------------------------------------------------------------------------------------------- packing
 
-def draw_chunk(sources, tokenizer, kind, number, seed, row_length):
+def draw_chunk(sources: Sources, tokenizer: Tokenizer, kind: str, number: int, seed: int,
+               row_length: int) -> np.ndarray:
     """Rows of documents of one kind: chunk ``number`` of an endless series of shuffled passes over the sources.
 
     Args:
@@ -181,7 +184,7 @@ def draw_chunk(sources, tokenizer, kind, number, seed, row_length):
     return pack(encode_pairs(tokenizer, pairs), row_length)
 
 
-def held_out_rows(sources, tokenizer, row_length, most=2000):
+def held_out_rows(sources: Sources, tokenizer: Tokenizer, row_length: int, most: int = 2000) -> dict[str, np.ndarray]:
     """``{kind: rows}`` of the held-out pairs (in E2E's form) and sentences, the same in every run."""
     rng = random.Random("held out")
     pairs = [(slot_form(pair.triples), spaced(pair.text)) for pair in sources.held_out_pairs[:most]]

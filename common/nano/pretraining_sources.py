@@ -3,31 +3,29 @@
 DART's E2E part is left out, and nothing but training files is read.
 """
 
+import os
 import random
 import re
 from dataclasses import dataclass
 from itertools import takewhile
 
+from common.data.datasets import RAW_FILES, find_raw
+from common.data.strata import FOLDERS
 from common.errors import UserError
-from common.files import find_input, read_json
+from common.files import read_json
 
-FILES = {
-    "squad": "squad/train-v1.1.rebuilt.json",
-    "webnlg": "webnlg_challenge_2017/train.json",
-    "dart": "dart/dart-v1.1.1-full-train.partial.json",
-}
 LONGEST_SENTENCE = 60
 
 TOKEN = re.compile(r"'(?:s|t|re|ll|ve|m|d)\b|\d+(?:[.,]\d+)*(?:(?:st|nd|rd|th|s)\b)?|[^\W\d_]+|[^\w\s]|\w+")
 SENTENCE_END = re.compile(r"(?<=[a-z0-9)\"][.!?])(?<!\bSt\.)(?<!\b[A-Z][a-z]\.)\s+(?=[A-Z\"(])")
 FUNCTION_WORDS = frozenset(
     "a about above after again against all also although am among an and another any are around as at be because been "
-    "before being between both but by can could did do does during each either even few first for from further had has "
-    "have having he her here him his how however i if in into is it its itself just later less like made many may might "
-    "more most much must near neither no nor not of off on once only or other others our out over own same several she "
-    "should since so some such than that the their them themselves then there these they this those three through to "
-    "too two under until up upon us used very via was we well were what when where which while who whom whose why will "
-    "with within without would yet you your".split())
+    "before being between both but by can could did do does during each either even few first for from further had "
+    "has have having he her here him his how however i if in into is it its itself just later less like made many may "
+    "might more most much must near neither no nor not of off on once only or other others our out over own same "
+    "several she should since so some such than that the their them themselves then there these they this those three "
+    "through to too two under until up upon us used very via was we well were what when where which while who whom "
+    "whose why will with within without would yet you your".split())
 VERB_LIKE = re.compile(r"[a-z]+(?:ed|ing|ly)$")
 
 
@@ -35,7 +33,7 @@ VERB_LIKE = re.compile(r"[a-z]+(?:ed|ing|ly)$")
 class Pair:
     """One text and its triples ``(subject, predicate, object)``, as the data set writes them."""
 
-    triples: tuple
+    triples: tuple[tuple[str, str, str], ...]
     text: str
 
 
@@ -44,8 +42,8 @@ class Sentence:
     """One sentence of SQuAD: its words, set apart by spaces, and the phrases ``(start, end, key or None)`` in it."""
 
     title: str
-    words: tuple
-    phrases: tuple
+    words: tuple[str, ...]
+    phrases: tuple[tuple[int, int, str | None], ...]
     passage: int
 
 
@@ -53,13 +51,13 @@ class Sentence:
 class Sources:
     """All that documents are drawn from; the ``held_out_*`` parts are never trained on."""
 
-    pairs: list
-    sentences: list
-    passages: list
-    names: list
-    pairs_of_subject: dict
-    held_out_pairs: list
-    held_out_sentences: list
+    pairs: list[Pair]
+    sentences: list[Sentence]
+    passages: list[tuple]
+    names: list[str]
+    pairs_of_subject: dict[str, list[int]]
+    held_out_pairs: list[Pair]
+    held_out_sentences: list[Sentence]
 
 
 def space_words(text):
@@ -72,7 +70,7 @@ def spaced(text):
 
 
 def plain(name):
-    """A name or a predicate of a triple as ordinary words: ``Aarhus_Airport``, ``cityServed``, ``"1907"``, ``[TITLE]``."""
+    """Returns a name or a predicate of a triple (``Aarhus_Airport``, ``"1907"``, ``[TITLE]``) as ordinary words."""
     name = re.sub(r"@\w+$|\^\^\S+$", "", name.replace("_", " ").strip()).strip("\"[]")
     return spaced(name)
 
@@ -109,8 +107,30 @@ def read_squad(path):
             for article in read_json(path)["data"] for paragraph in article["paragraphs"]]
 
 
-def read_sources(folder):
-    """Reads the three training files below ``folder``; each may be gzipped.
+READERS = {"squad": read_squad, "webnlg": read_webnlg, "dart": read_dart}
+
+
+def source_paths(folder: str | os.PathLike) -> dict[str, str]:
+    """Returns ``{data set: path}`` of the training files in a folder that is laid out as data/ is.
+
+    Each is the published file or else a copy that common.data.datasets knows as good to use, gzipped or not.
+
+    Raises:
+        UserError: one is missing.
+    """
+    paths = {}
+    for name in READERS:
+        raw_file, place = RAW_FILES[name]["train"], os.path.join(folder, FOLDERS[name])
+        path = find_raw(place, raw_file)
+        if path is None:
+            raise UserError(f"{place}: no {' or '.join([raw_file.name, *raw_file.variants])} (nor .gz) there; `bash "
+                            f"scripts/create_datasets.sh {name}` downloads the published file to data/{FOLDERS[name]}/")
+        paths[name] = path
+    return paths
+
+
+def read_sources(folder: str | os.PathLike) -> Sources:
+    """Reads the three training files below ``folder``, see ``source_paths``.
 
     Held out: pairs whose set of subjects and objects falls into one of 50 classes (so that a WebNLG entry and its copy
     in DART go together), and the sentences of every 50th article.
@@ -118,9 +138,8 @@ def read_sources(folder):
     Raises:
         UserError: a file is missing or has not the form of its data set.
     """
-    paths = {name: find_input(f"{folder}/{path}") for name, path in FILES.items()}
-    parsed = {}
-    for name, reader in (("squad", read_squad), ("webnlg", read_webnlg), ("dart", read_dart)):
+    paths, parsed = source_paths(folder), {}
+    for name, reader in READERS.items():
         try:
             parsed[name] = reader(paths[name])
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:

@@ -5,14 +5,10 @@ import argparse
 from common.errors import UserError
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
+from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
 from common.vocabulary import END_OF_TEXT
 
-# Flag of each precision beside the default, fp32.
-PRECISIONS = {
-    "tf32": "tf32 products on a GPU: float32 numbers whose factors are rounded to 10 bits",
-    "bf16": "bfloat16 products; LoRA's weights, layer norms and the loss stay float32",
-    "fp16": "float16 products; LoRA's weights, layer norms and the loss stay float32, and the loss is scaled",
-}
+PRECISION_FLAGS = [name for name in PRECISIONS if name != DEFAULT_PRECISION]
 
 
 def _parser(description):
@@ -33,8 +29,8 @@ def _add_common(parser):
     parser.add_argument("--platform", default="local", help="accepted where it is local")
     parser.add_argument("--random_seed", type=int, default=110)
     precision = parser.add_mutually_exclusive_group()
-    for name, explanation in PRECISIONS.items():
-        precision.add_argument(f"--{name}", action="store_true", help=explanation)
+    for name in PRECISION_FLAGS:
+        precision.add_argument(f"--{name}", action="store_true", help=EXPLANATIONS[name])
 
 
 def _add_training(parser):
@@ -100,7 +96,7 @@ def _check_common(arguments):
     _refuse(not 2 <= arguments.seq_len <= arguments.card.positions,
             f"--seq_len {arguments.seq_len}: expected 2 to {arguments.card.positions}, the positions of "
             f"{arguments.model_card}")
-    arguments.precision = next((name for name in PRECISIONS if getattr(arguments, name)), "fp32")
+    arguments.precision = next((name for name in PRECISION_FLAGS if getattr(arguments, name)), DEFAULT_PRECISION)
     arguments.lora = LoraSettings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
                                   tuple(filter(None, arguments.lora_targets.split(","))))
 

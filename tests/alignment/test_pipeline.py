@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from common.files import read_json
+from scripts.maintain import keep_run
 
 # Short training and search; the demo's own length is for users.
 SHORT = ["--max_step", "12", "--log_interval", "4", "--warmup_step", "2", "--beam", "2", "--eval_len", "24"]
@@ -41,6 +42,16 @@ def test_both_frameworks_agree(finished):
     losses = [numbers[name]["validation loss"] for name in ("pytorch", "jittor")]
     # Dropout draws its own numbers in each framework; twelve short steps leave little of that.
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_a_finished_run_can_be_kept(finished, tmp_path, monkeypatch, project_root):
+    monkeypatch.setattr(keep_run, "LOG", tmp_path / "log")
+    monkeypatch.setattr(keep_run, "FIGURE", tmp_path / "figure")
+    keep_run.main([str(finished[0]), "--name", "demo_gpt2-nano"])
+    kept, committed = (folder / "demo_gpt2-nano" for folder in (tmp_path / "log", project_root / "log"))
+    assert ({path.relative_to(kept) for path in kept.rglob("*")}
+            == {path.relative_to(committed) for path in committed.rglob("*")})
+    assert read_json(kept / "results.json")["frameworks"].keys() == {"pytorch", "jittor"}
 
 
 def test_a_second_run_skips_what_is_done(finished, project_root):

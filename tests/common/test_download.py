@@ -15,10 +15,10 @@ import pytest
 import safetensors.numpy
 
 from common.errors import UserError
+from common.model import downloading as download
 from common.model import weight_files
 from common.model.model_cards import ModelCard, backbone_shapes
 from common.model.weight_files import read_arrays
-from scripts import download_pretrained_checkpoints as download
 
 CARD = ModelCard("gpt2.sm", width=8, layers=1, heads=2, folder="gpt2", positions=8, vocabulary=16)
 ARRAYS = {name: np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -151,7 +151,7 @@ def checkout(tmp_path, project_root):
     for name in ("any_python.sh", "download_pretrained_checkpoints.sh", "download_pretrained_checkpoints.py"):
         shutil.copy(project_root / "scripts" / name, root / "scripts")
     (root / "scripts" / "common").symlink_to("../common")
-    cards = root / "common" / "model_cards.py"
+    cards = root / "common" / "model" / "model_cards.py"
     text = cards.read_text()
     assert text.count('ModelCard("gpt2.sm", 768, 12, 12, "gpt2")') == 1
     cards.write_text(text.replace('ModelCard("gpt2.sm", 768, 12, 12, "gpt2")', repr(CARD)))

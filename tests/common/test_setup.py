@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import count_tests  # noqa: E402
-import setup_environment  # noqa: E402
-
-from common import cpp_compiler  # noqa: E402
-from common.errors import UserError  # noqa: E402
+from common import cpp_compiler
+from common.errors import UserError
+from common.drivers import environments as setup_environment
+from scripts.maintain import count_tests
 
 VOCAB = {"encoder.json": b"{}", "vocab.bpe": b"#version: 0.2\n"}
 
@@ -131,8 +128,8 @@ def test_wrong_vocabulary_changes_nothing(project, monkeypatch, files):
     assert not (project / "vocab" / "encoder.json").exists()
 
 
-def test_wrong_python_is_named():
-    setup = Path(setup_environment.__file__).with_name("setup.sh")
+def test_wrong_python_is_named(project_root):
+    setup = project_root / "scripts" / "setup.sh"
     ended = subprocess.run(["bash", setup, "--check"], env={"PATH": "/usr/bin:/bin", "PYTHON": "/no/python"},
                            capture_output=True, text=True)
     assert ended.returncode == 2

@@ -6,24 +6,27 @@ import math
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
-import bench  # noqa: E402
-import bench_worker  # noqa: E402
-import plot_bench  # noqa: E402
+from common.bench import benchmark, gpu_monitor
+from common.bench.bench_report import (
+    case_line,
+    key_of,
+    markdown,
+    middle_round,
+    read_cases,
+    round_ratios,
+    write_table,
+)
+from common.errors import UserError
+from common.files import read_json, write_json, write_json_lines
+from common.run.batching import Row, make_batch, training_batches
+from scripts.bench import bench, bench_worker, plot_bench
 
-from common.bench import benchmark, gpu_monitor  # noqa: E402
-from common.bench.bench_report import case_line, key_of, markdown, middle_round, read_cases, round_ratios, write_table  # noqa: E402
-from common.errors import UserError  # noqa: E402
-from common.files import read_json, write_json, write_json_lines  # noqa: E402
-from common.run.batching import Row, make_batch, training_batches  # noqa: E402
-
-from bench_cases import full_set, made_up  # noqa: E402
+from bench_cases import full_set, made_up
 
 ROWS = [Row([index + 1] * (3 + index % 4), [9] * (2 + index % 3)) for index in range(10)]
 
@@ -296,11 +299,11 @@ def test_help_lists_the_options(project_root):
 
 
 def test_a_recorded_command_has_no_paths_and_keeps_what_follows_a_flag_without_value():
-    words = ["/some/python", "scripts/bench.py", "train", "--profile", "--output", "/some/folder", "--steps", "3"]
+    words = ["/some/python", "scripts/bench/bench.py", "train", "--profile", "--output", "/some/folder", "--steps", "3"]
     assert (bench.for_the_record(words, "--output", "--source")
-            == "python scripts/bench.py train --profile --steps 3")
-    worker = ["/some/python", "scripts/bench_worker.py", "--profile", "/some/file", "--output", "/some/file", "--", "x"]
-    assert bench.for_the_record(worker, "--output", "--profile") == "python scripts/bench_worker.py -- x"
+            == "python scripts/bench/bench.py train --profile --steps 3")
+    worker = ["/some/python", "scripts/bench/bench_worker.py", "--profile", "/some/file", "--output", "/some/file", "--", "x"]
+    assert bench.for_the_record(worker, "--output", "--profile") == "python scripts/bench/bench_worker.py -- x"
 
 
 @pytest.mark.parametrize("key, name", [

@@ -1,6 +1,6 @@
 """Draws what the benchmarks measured, from their JSON files: memory, utilisation, run times, steps per second.
 
-    python scripts/plot_bench.py [--input log/bench] [--output figure/compare]
+    python scripts/bench/plot_bench.py [--input log/bench] [--output figure/compare]
 
 For each model and device: ``MODEL_run_times.png``, ``MODEL_steps_per_second.png`` and ``MODEL_memory_utilisation.png``,
 one bar for each program and precision; a panel without measurements is left out.
@@ -9,13 +9,14 @@ one bar for each program and precision; a panel without measurements is left out
 import argparse
 import os
 
-from common.bench.bench_report import LONGEST, NAMES, groups_of, label, read_cases, set_seconds, step_ms
-from common.drivers.report import COLOURS
+from common.bench.bench_report import groups_of, label, read_cases, set_seconds, step_ms
+from common.bench.cases import EVERY_ROW_LONG, LONG, NAMES, PADDED_TO_LONG, PADDED_TO_LONGEST, PEFT, PROGRAMS
 from common.errors import run_main
 from common.files import atomic_write
+from common.frameworks import COLOURS
 from common.model.model_cards import MODEL_CARDS
 
-PEFT_COLOURS = {LONGEST: "#8a8d91", "padded to 512": "#bfc2c6", "": "#8a8d91"}
+PEFT_COLOURS = {PADDED_TO_LONGEST: "#8a8d91", PADDED_TO_LONG: "#bfc2c6", "": "#8a8d91"}
 
 
 def colour(case):
@@ -26,8 +27,8 @@ def colour(case):
 def panels_of(cases):
     """Returns ``{figure: [(title, unit, [(case, value)])]}``; panels without a value are left out."""
     normal = {program: [case for case in cases if case["program"] == program and "error" not in case
-                        and case["variant"] != "every row 512 long"] for program in ("train", "eval", "beam")}
-    long = [case for case in cases if case["variant"] == "every row 512 long" and "error" not in case]
+                        and case["variant"] != EVERY_ROW_LONG] for program in PROGRAMS}
+    long = [case for case in cases if case["variant"] == EVERY_ROW_LONG and "error" not in case]
     beam_rows = max((case.get("contexts_of_the_set", case["contexts"]) for case in normal["beam"]), default=0)
 
     def panel(title, unit, some, value):
@@ -47,7 +48,7 @@ def panels_of(cases):
             panel("Beam search", "contexts per second", normal["beam"], lambda case: case["contexts_per_second"])],
         "memory_utilisation": [
             panel("Peak memory, training", "GB", normal["train"], gigabytes),
-            panel("Peak memory, every row 512 long", "GB", long, gigabytes),
+            panel(f"Peak memory, {EVERY_ROW_LONG}", "GB", long, gigabytes),
             panel("Peak memory, beam search", "GB", normal["beam"], gigabytes),
             panel("GPU utilisation, training", "%", normal["train"], lambda case: case["utilisation"]),
             panel("GPU utilisation, beam search", "%", normal["beam"], lambda case: case["utilisation"])],
@@ -85,10 +86,10 @@ def draw_panel(axes, title, unit, bars):
 
 def bar_label(case):
     """Returns a short name for a bar."""
-    short = {LONGEST: "longest", "padded to 512": "512"}
-    if case["system"] == "peft" and case["variant"]:
-        return f"{NAMES['peft']} ({short[case['variant']]})"
-    return NAMES[case["system"]] if case["variant"] == "every row 512 long" else label(case)
+    short = {PADDED_TO_LONGEST: "longest", PADDED_TO_LONG: str(LONG)}
+    if case["system"] == PEFT and case["variant"]:
+        return f"{NAMES[PEFT]} ({short[case['variant']]})"
+    return NAMES[case["system"]] if case["variant"] == EVERY_ROW_LONG else label(case)
 
 
 def draw(path, title, panels):

@@ -22,20 +22,22 @@ import time
 from pathlib import Path
 
 from common.bench.bench_report import case_line, key_of, middle_round, write_table
+from common.bench.cases import EVERY_ROW_LONG, LONG, PADDED_TO_LONG, PADDED_TO_LONGEST, PEFT, PROGRAMS
 from common.bench.gpu_monitor import Watch, find_gpu
-from common.drivers.commands import interpreter, relative
+from common.data.sampling import RATIO_TEXT
+from common.drivers.commands import relative
 from common.drivers.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 from common.errors import UserError, run_main
 from common.files import read_json, write_json
+from common.frameworks import BOTH, FRAMEWORKS, interpreter
 from common.model.initial_weights import RANDOM
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
+from common.precisions import DEFAULT_PRECISION, PRECISIONS
 from common.run.arguments import flags_of_programs
 
-PROGRAMS = ("train", "eval", "beam")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-SYSTEMS = {"pytorch": ("pytorch",), "jittor": ("jittor",), "both": ("pytorch", "jittor"), "peft": ("peft",),
-           "all": ("pytorch", "jittor", "peft")}
+# What --framework says, and what it measures.
+SYSTEMS = {**{name: (name,) for name in (*FRAMEWORKS, PEFT)}, BOTH: FRAMEWORKS, "all": (*FRAMEWORKS, PEFT)}
 LONG_STEPS = 5
 # What a wrapper around Python has started ends with it; it stays in the session, so that all ends with the terminal.
 GROUP_OF_ITS_OWN = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
@@ -60,7 +62,7 @@ def parse(argv):
     parser.add_argument("--steps", type=int, default=None, help="training steps; by default 200 on a GPU, 30 on a CPU")
     parser.add_argument("--rounds", type=int, default=None, help="how often training is measured, the frameworks "
                         "taking turns; by default 1 on a GPU, 5 on a CPU")
-    parser.add_argument("--rows_512", action="store_true", help=f"also train {LONG_STEPS} steps with every row 512 "
+    parser.add_argument("--rows_512", action="store_true", help=f"also train {LONG_STEPS} steps with every row {LONG} "
                         "tokens long, for the memory; part of all")
     parser.add_argument("--contexts", type=int, default=None, help="beam search over so many contexts; by default all")
     parser.add_argument("--valid_rows", type=int, default=None, help="validation over so many rows; by default all")
@@ -88,8 +90,8 @@ def check(options, train, beam):
     clash = set(PRECISIONS) & (set(train) | set(beam))
     if clash:
         raise UserError(f"--{sorted(clash)[0]}: say --precision {sorted(clash)[0]}, which the table shows too")
-    for name, on_gpu, on_cpu in (("framework", "all", "both"), ("model_card", "gpt2.md", "gpt2.nano"),
-                                 ("precision", "fp32,tf32", "fp32"), ("steps", 200, 30), ("rounds", 1, 5)):
+    for name, on_gpu, on_cpu in (("framework", "all", BOTH), ("model_card", "gpt2.md", "gpt2.nano"),
+                                 ("precision", "fp32,tf32", DEFAULT_PRECISION), ("steps", 200, 30), ("rounds", 1, 5)):
         if getattr(options, name) is None:
             setattr(options, name, on_gpu if gpu else on_cpu)
     options.precision = options.precision.split(",")
@@ -139,7 +141,7 @@ def find_data(options, train, beam):
         make("scripts/create_datasets.py", "e2e", "--source", os.path.abspath(options.source))
         make("scripts/sample_datasets.py", "--datasets", "e2e")
     if all(path.is_file() for path in paths.values()):
-        return paths, "E2E (18 % of train, all of valid and test)"
+        return paths, f"E2E ({RATIO_TEXT} of train, all of valid and test)"
     missing = next(path for path in paths.values() if not path.is_file())
     print(f"note: {missing.relative_to(ROOT)} is not there: these are times on the demo data, whose rows differ from "
           "E2E's; --source DIR makes E2E from the raw files", file=sys.stderr)
@@ -158,13 +160,13 @@ def cases(options):
         for precision in options.precision:
             for number in range(1, 1 + (options.rounds if program == "train" else 1)):
                 yield from (case(program, system, precision, "", number) for system in options.systems
-                            if system != "peft")
-            if "peft" in options.systems and precision != "fp16" and program != "eval":
-                yield from (case(program, "peft", precision, variant) for variant in
-                            (("padded to the longest row", "padded to 512") if program == "train" else ("",)))
+                            if system != PEFT)
+            if PEFT in options.systems and precision != "fp16" and program != "eval":
+                yield from (case(program, PEFT, precision, variant) for variant in
+                            ((PADDED_TO_LONGEST, PADDED_TO_LONG) if program == "train" else ("",)))
         if program == "train" and options.rows_512:
-            yield from (case("train", system, precision, "every row 512 long") for precision in options.precision
-                        for system in options.systems if system != "peft")
+            yield from (case("train", system, precision, EVERY_ROW_LONG) for precision in options.precision
+                        for system in options.systems if system != PEFT)
 
 
 def command_of(case, options, train, beam, data, output):
@@ -173,7 +175,7 @@ def command_of(case, options, train, beam, data, output):
     backbone = ROOT / "pretrained_checkpoints" / card.folder / "model.safetensors"
     flags = {"model_card": card.name, "init_checkpoint": backbone if backbone.is_file() else RANDOM,
              "device": options.device}
-    is_peft, is_long = case["system"] == "peft", case["variant"] == "every row 512 long"
+    is_peft, is_long = case["system"] == PEFT, case["variant"] == EVERY_ROW_LONG
     steps = LONG_STEPS if is_long else options.steps
     if case["program"] == "beam":
         flags = {**PAPER_BEAM, **flags, **beam, "data": data["test"]}
@@ -181,7 +183,7 @@ def command_of(case, options, train, beam, data, output):
         flags = {**PAPER_TRAINING, **flags, "max_step": steps, **train, "train_data": data["train"],
                  "valid_data": data["valid"]}
     words = [interpreter("pytorch" if is_peft else case["system"]),
-             ROOT / "scripts" / ("bench_peft.py" if is_peft else "bench_worker.py"),
+             ROOT / "scripts" / "bench" / ("bench_peft.py" if is_peft else "bench_worker.py"),
              "--program", case["program"], "--steps", steps, "--output", output]
     contexts = options.peft_contexts if is_peft else options.contexts
     if contexts:
@@ -190,9 +192,9 @@ def command_of(case, options, train, beam, data, output):
         words += ["--valid_rows", options.valid_rows]
     if is_peft:
         words += ["--precision", case["precision"],
-                  "--pad_to", "512" if case["variant"] == "padded to 512" else "longest"]
+                  "--pad_to", str(LONG) if case["variant"] == PADDED_TO_LONG else "longest"]
     else:
-        flags |= {case["precision"]: True} if case["precision"] != "fp32" else {}
+        flags |= {case["precision"]: True} if case["precision"] != DEFAULT_PRECISION else {}
         words += ["--framework", case["system"]] + ["--rows_512"] * is_long
         if options.profile and case["round"] == 1 and not is_long:
             words += ["--profile", Path(options.output).resolve() / f"{options.name}_{case['program']}_"
@@ -271,7 +273,7 @@ def main(argv):
     common = {"model_card": options.model_card, "data": description, "on": "cuda" if gpu else "cpu",
               "device": gpu.facts["name"] if gpu else f"{processor()}, {cores()} cores",
               "driver": gpu.facts["driver"] if gpu else None,
-              "bench_command": for_the_record(["", "scripts/bench.py", *argv], "--output", "--source")}
+              "bench_command": for_the_record(["", "scripts/bench/bench.py", *argv], "--output", "--source")}
     failed, rounds, started = 0, {}, time.perf_counter()
     for number, case in enumerate(planned, 1):
         with tempfile.TemporaryDirectory() as folder:
@@ -280,7 +282,8 @@ def main(argv):
             begun = time.perf_counter()
             result = run_case(words, output, options.minutes, gpu)
         record = {**case, **common, "command": for_the_record(words, "--output", "--profile"),
-                  "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "process_seconds": time.perf_counter() - begun, **result}
+                  "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                  "process_seconds": time.perf_counter() - begun, **result}
         print(f"[{number}/{len(planned)}] {case_line(record)}", flush=True)
         failed += "error" in record
         key = key_of(record)

@@ -1,6 +1,6 @@
-"""One benchmark of one framework in a process of its own; scripts/bench.py starts it and watches its memory.
+"""One benchmark of one framework in a process of its own; scripts/bench/bench.py starts it and watches its memory.
 
-    python scripts/bench_worker.py --framework jittor --program train --steps 200 --output result.json -- \\
+    python scripts/bench/bench_worker.py --framework jittor --program train --steps 200 --output result.json -- \\
         --train_data data/e2e/sampled/train.jsonl --valid_data data/e2e/valid.jsonl --model_card gpt2.md \\
         --init_checkpoint random --max_step 200
 
@@ -33,6 +33,7 @@ from common.bench.benchmark import (  # noqa: E402
 )
 from common.errors import run_main  # noqa: E402
 from common.files import atomic_write, write_json  # noqa: E402
+from common.frameworks import FRAMEWORKS  # noqa: E402
 from common.paths import ROOT  # noqa: E402
 from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.run.batching import read_rows  # noqa: E402
@@ -221,7 +222,7 @@ def parse(argv):
     """Returns the worker's options and the flags of the program that it times."""
     parser = argparse.ArgumentParser(prog="bench_worker.py", description=__doc__.split("\n")[0], allow_abbrev=False,
                                      epilog="Behind -- follow the flags of the program that is timed.")
-    parser.add_argument("--framework", required=True, choices=["pytorch", "jittor"])
+    parser.add_argument("--framework", required=True, choices=FRAMEWORKS)
     parser.add_argument("--program", required=True, choices=list(PROGRAMS))
     parser.add_argument("--steps", type=int, default=200, help="training steps to time")
     parser.add_argument("--rows_512", action="store_true", help="make every training row 512 tokens long")

@@ -1,8 +1,8 @@
 """The baseline: GPT-2 with LoRA as a user of Hugging Face PEFT and transformers would write it, timed the same way.
 
-    python scripts/bench_peft.py --program train --precision tf32 --pad_to 512 --steps 50 --output result.json -- \\
-        --train_data data/e2e/sampled/train.jsonl --valid_data data/e2e/valid.jsonl --model_card gpt2.md \\
-        --init_checkpoint random --max_step 50 --label_smooth 0.1 --lora_dropout 0.1
+    python scripts/bench/bench_peft.py --program train --precision tf32 --pad_to 512 --steps 50 \\
+        --output result.json -- --train_data data/e2e/sampled/train.jsonl --valid_data data/e2e/valid.jsonl \\
+        --model_card gpt2.md --init_checkpoint random --max_step 50 --label_smooth 0.1 --lora_dropout 0.1
 
 LoRA of rank 4 on the fused projection ``c_attn``, torch's AdamW, labels of -100 outside the completion, label smoothing
 by torch's cross-entropy, GPT-2's own dropout of 0.1 as its published configuration has it; bf16 is autocast in training
@@ -22,6 +22,7 @@ from torch.nn import functional as F  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
+from common import precisions  # noqa: E402
 from common.bench.benchmark import (  # noqa: E402
     kind_of_weights,
     measure_training,
@@ -29,6 +30,7 @@ from common.bench.benchmark import (  # noqa: E402
     rows_of_batches,
     token_counts,
 )
+from common.bench.cases import LONG, PEFT  # noqa: E402
 from common.errors import UserError, run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
 from common.model.checkpoint import load_weights  # noqa: E402
@@ -37,7 +39,8 @@ from common.run.batching import read_rows  # noqa: E402
 from common.run.searching import distinct_contexts  # noqa: E402
 from common.vocabulary import END_OF_TEXT  # noqa: E402
 
-PRECISIONS = ("fp32", "tf32", "bf16")
+# fp16 would need a loss scaler too.
+PRECISIONS = [name for name in precisions.PRECISIONS if name != "fp16"]
 WARM_UP_STEPS = 10
 GENERATION_BATCH = 8  # contexts; with the beam, 80 rows
 
@@ -124,7 +127,8 @@ def train(options, words):
     build_seconds = time.perf_counter() - begun
     found = measure_training(step, synchronise, batches, WARM_UP_STEPS)
     return {**found, **token_counts(batches, arguments.seq_len, found["ms_per_step_whole_run"]),
-            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size, "weights": kind_of_weights(arguments.init_checkpoint)}
+            "build_seconds": build_seconds, "batch_size": arguments.train_batch_size,
+            "weights": kind_of_weights(arguments.init_checkpoint)}
 
 
 def beam(options, words):
@@ -175,7 +179,7 @@ def beam(options, words):
 def environment(precision):
     """Returns what device.describe() returns for the trees, with PEFT's and transformers' versions."""
     name = torch.cuda.get_device_name() if torch.cuda.is_initialized() else f"CPU, {torch.get_num_threads()} threads"
-    return {"framework": "peft", "version": f"{peft_library().__version__}, transformers {transformers_version}, torch "
+    return {"framework": PEFT, "version": f"{peft_library().__version__}, transformers {transformers_version}, torch "
             f"{torch.__version__}", "device": name, "precision": precision}
 
 
@@ -184,8 +188,8 @@ def main(argv):
     parser = argparse.ArgumentParser(prog="bench_peft.py", description=__doc__.split("\n")[0], allow_abbrev=False,
                                      epilog="Behind -- follow the flags of gpt2_ft.py or gpt2_beam.py.")
     parser.add_argument("--program", required=True, choices=["train", "beam"])
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
-    parser.add_argument("--pad_to", default="longest", choices=["longest", "512"],
+    parser.add_argument("--precision", default=precisions.DEFAULT_PRECISION, choices=PRECISIONS)
+    parser.add_argument("--pad_to", default="longest", choices=["longest", str(LONG)],
                         help="the batch's longest row, or --seq_len")
     parser.add_argument("--steps", type=int, default=200, help="training steps to time")
     parser.add_argument("--contexts", type=int, default=32, help="contexts to decode")

@@ -1,9 +1,10 @@
 """Puts the tables that real runs wrote into README.md and README_zh.md, between their markers.
 
-    python scripts/update_readme.py [--check]
+    python scripts/maintain/update_readme.py [--check]
 
 A marker is a line ``<!-- table: log/RUN/table.md -->``; what stands between it and ``<!-- end of table -->`` is
-replaced by that file without its heading. With --check nothing is written and exit status 1 says that something would change.
+replaced by that file without its heading. With --check nothing is written and exit status 1 says that something would
+change.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Runs on a GPU what the tests hold on a CPU, and writes what came out to log/gpu_checks/.
 
-    python scripts/check_gpu.py [--framework pytorch|jittor|both] [--device cuda|cpu] [--output log/gpu_checks]
+    python scripts/maintain/check_gpu.py [--framework pytorch|jittor|both] [--device cuda|cpu] [--output log/gpu_checks]
 
-The shared checks of both trees (tests/tree_checks.py, against the float64 oracle); a hundred training steps of gpt2-nano
-on the demo data, one framework against the other; the same steps in tf32, bf16 and fp16 against fp32.
+The shared checks of both trees (tests/tree_checks.py, against the float64 oracle); a hundred training steps of
+gpt2-nano on the demo data, one framework against the other; the same steps in tf32, bf16 and fp16 against fp32.
 """
 
 import argparse
@@ -18,11 +18,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.drivers.commands import interpreter
-from common.drivers.pipeline import FRAMEWORKS
+from common.drivers.commands import cleaned
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.paths import ROOT
+from common.precisions import DEFAULT_PRECISION, PRECISIONS
 
 STEPS = 100
 TESTS = {"pytorch": ["tests/pytorch/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],
@@ -31,16 +32,8 @@ BETWEEN_FRAMEWORKS = 1e-4
 # Four units in the last place of the factors: their significands have 11, 8 and 11 bits.
 AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 ** -11}
 TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.002", "--warmup_step", "20",
-            "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--clip", "1.0", "--max_step", str(STEPS),
-            "--log_interval", "1", "--save_interval", str(STEPS)]
-
-
-def cleaned(text):
-    """Takes out of a program's output what belongs to the machine: paths, colours, progress bars."""
-    text = re.sub(r"\x1b\[[0-9;]*m|[^\n]*\r", "", text)
-    for path, name in ((str(ROOT), "."), (tempfile.gettempdir(), "TMP"), (str(Path.home()), "HOME")):
-        text = text.replace(path, name)
-    return re.sub(r"(?<![\w.])/[\w./+-]*/(?=site-packages/|bin/|lib/)", "", text)
+            "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--clip", "1.0", "--max_step",
+            str(STEPS), "--log_interval", "1", "--save_interval", str(STEPS)]
 
 
 def run(words, device, **more):
@@ -64,7 +57,7 @@ def run_tests(framework, device, folder):
 def train(framework, precision, device, data, folder):
     """Trains a hundred steps; returns what the run says of itself and the losses, both empty where it failed."""
     work = folder / f"{framework}_{precision}"
-    flags = [] if precision == "fp32" else [f"--{precision}"]
+    flags = [] if precision == DEFAULT_PRECISION else [f"--{precision}"]
     status, output = run(
         [interpreter(framework), "src/gpt2_ft.py", "--train_data", data / "train.jsonl", "--valid_data",
          data / "valid.jsonl", "--init_checkpoint", ROOT / "pretrained_checkpoints/gpt2-nano/model.safetensors",
@@ -102,13 +95,13 @@ def table(header, rows):
 def report(tests, summaries, comparisons):
     """Returns the report's text."""
     lines = ["# Checks on a GPU", "", "Made by `bash scripts/check_gpu.sh`.", ""]
-    lines += table(["framework", "version", "device"],
-                   sorted({(each["framework"], each["version"], each["device"]) for each in summaries.values() if each}))
+    machines = {(each["framework"], each["version"], each["device"]) for each in summaries.values() if each}
+    lines += table(["framework", "version", "device"], sorted(machines))
     lines += ["", "## Shared checks of the trees", ""]
     lines += table(["framework", "result", "output"], [(framework, result, f"`tests_{framework}.txt`")
                                                        for framework, (result, _) in tests.items()])
-    lines += ["", f"## Losses of {STEPS} training steps", "", "gpt2-nano, the demo data, batch 4, no dropout, clipping at "
-              "1; largest relative difference of any step's loss.", ""]
+    lines += ["", f"## Losses of {STEPS} training steps", "", "gpt2-nano, the demo data, batch 4, no dropout, clipping "
+              "at 1; largest relative difference of any step's loss.", ""]
     lines += table(["what", "largest difference", "allowed", ""],
                    [(what, f"{found:.1e}", f"{allowed:.1e}", "passed" if found <= allowed else "FAILED")
                     for what, found, allowed in comparisons])
@@ -118,12 +111,12 @@ def report(tests, summaries, comparisons):
 def main(argv):
     """Returns 1 where a check fails."""
     parser = argparse.ArgumentParser(prog="check_gpu.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
+    parser.add_argument("--framework", default=BOTH, choices=[*FRAMEWORKS, BOTH])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--output", type=Path, default=ROOT / "log" / "gpu_checks", help="folder of the report")
     options = parser.parse_args(argv)
-    frameworks = FRAMEWORKS if options.framework == "both" else (options.framework,)
-    precisions = ["fp32", *(name for name in AGAINST_FP32 if name != "tf32" or options.device == "cuda")]
+    frameworks = chosen_frameworks(options.framework)
+    precisions = [name for name in PRECISIONS if name != "tf32" or options.device == "cuda"]  # a CPU has none
     data = demo_data(options.device)
     tests, summaries, losses = {}, {}, {}
     with tempfile.TemporaryDirectory() as work, tqdm(total=len(frameworks) * (1 + len(precisions)), unit="run",

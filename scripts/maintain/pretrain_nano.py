@@ -1,10 +1,11 @@
 """Pretrains gpt2-nano on SQuAD, WebNLG and DART (without its E2E part), within a given time on one GPU.
 
-    python scripts/pretrain_nano.py --source ../shared/data --output pretrained_checkpoints/gpt2-nano --minutes 10
+    bash scripts/create_datasets.sh all
+    python scripts/maintain/pretrain_nano.py --source data --output pretrained_checkpoints/gpt2-nano --minutes 10
 
-``--source`` holds squad/train-v1.1.rebuilt.json, webnlg_challenge_2017/train.json and
-dart/dart-v1.1.1-full-train.partial.json, gzipped or not. ``--output`` gets model.safetensors (float16, Hugging Face's
-names), config.json and log.jsonl. The learning rate follows the clock, so that training ends when the time does;
+``--source`` holds the training files of SQuAD, WebNLG and DART as create_datasets.sh leaves them in data/, gzipped or
+not: the published ones, or the copies of them that it accepts. ``--output`` gets model.safetensors (float16, Hugging
+Face's names), config.json and log.jsonl. The learning rate follows the clock, so that training ends when the time does;
 ``--steps`` makes it follow the steps instead, and the run repeatable.
 """
 
@@ -33,7 +34,8 @@ from common.errors import UserError, run_main
 from common.files import atomic_write, write_json
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.nano.pretraining_data import COMPLETION, CONTEXT, KINDS, draw_chunk, held_out_rows
-from common.nano.pretraining_sources import read_sources
+from common.nano.pretraining_sources import read_sources, source_paths
+from common.paths import ROOT
 
 WARMUP_SHARE = 0.02
 LOG_INTERVAL = 100
@@ -45,7 +47,8 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--source", required=True, help="folder of the data sets")
     parser.add_argument("--output", required=True, help="folder that gets the checkpoint and the log")
-    parser.add_argument("--vocab", default=os.path.join(os.path.dirname(__file__), "..", "vocab"))
+    parser.add_argument("--vocab", default=os.path.relpath(ROOT / "vocab"),
+                        help="folder with encoder.json and vocab.bpe")
     parser.add_argument("--minutes", type=float, default=10, help="time for all of it, preparation included")
     parser.add_argument("--steps", type=int, help="train for so many steps instead")
     parser.add_argument("--mixture", default="pairs=0.35,slots=0.45,text=0.2", help="shares of the kinds of document")
@@ -68,7 +71,7 @@ def parse_arguments(argv):
     if args.width % args.heads:
         raise UserError(f"--width {args.width} is not a multiple of --heads {args.heads}")
     if not 16 <= args.row_length <= CARD.positions:
-        raise UserError(f"--row_length {args.row_length} is not between 16 and the {CARD.positions} positions of the model")
+        raise UserError(f"--row_length {args.row_length}: expected 16 to {CARD.positions}, the positions of the model")
     if args.minutes <= 0 or args.batch_size < 1 or (args.steps is not None and args.steps < 1) or args.workers < 1:
         raise UserError("--minutes, --steps, --batch_size and --workers must be above 0")
     args.shares = parse_mixture(args.mixture)
@@ -293,8 +296,8 @@ def save_checkpoint(model, folder, args):
         array = state[name].detach().float().cpu()
         largest = array.abs().max().item()
         if tuple(array.shape) != shape or not largest < torch.finfo(torch.float16).max:
-            raise UserError(f"{name}: shape {tuple(array.shape)}, largest value {largest}; expected {shape} and a value "
-                            f"that float16 can hold: nothing was saved")
+            raise UserError(f"{name}: shape {tuple(array.shape)}, largest value {largest}; expected {shape} and a "
+                            "value that float16 can hold: nothing was saved")
         arrays[name] = array.half().contiguous()
     content = save(arrays, metadata={"format": "pt"})
     with atomic_write(os.path.join(folder, "model.safetensors"), "wb") as file:
@@ -314,6 +317,7 @@ def main(argv):
     deadline = begin + 60 * args.minutes - SECONDS_TO_SAVE
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     tokenizer = load_tokenizer(args.vocab)
+    files = {name: os.path.basename(path) for name, path in source_paths(args.source).items()}
     sources = read_sources(args.source)
     held_out = held_out_rows(sources, tokenizer, args.row_length)
     batches = Batches(sources, tokenizer, args)
@@ -328,7 +332,7 @@ def main(argv):
         with open(log_path, "w", encoding="utf-8") as log:
             log.write(json.dumps({"arguments": vars(args), "parameters": sum(p.numel() for p in model.parameters()),
                                   "pairs": len(sources.pairs), "sentences": len(sources.sentences),
-                                  "passages": len(sources.passages)}) + "\n")
+                                  "passages": len(sources.passages), "files": files}) + "\n")
             steps, tokens = train(model, batches, held_out, args, deadline, log)
     finally:
         batches.close()

