@@ -33,7 +33,7 @@ SLOT_SHARE = {"Type": 0.7, "food": 0.75, "price": 0.6, "customer rating": 0.55, 
               "near": 0.6}
 
 TripleSet = tuple[str, str, list[tuple[Fact, str]], list[str]]  # category, subject, facts with values, texts
-TRIPLES = (1, 2, 2, 3, 3, 4)  # sizes of a triple set, drawn from these
+TRIPLES = (1, 2, 2, 3, 3, 4)  # the largest size of a triple set, drawn from these
 TEXTS = 3  # per triple set, fewer where the grammar repeats itself
 SEEN = tuple(sorted(SEEN_CATEGORIES.intersection(CATEGORIES)))
 UNSEEN = tuple(sorted(set(CATEGORIES).difference(SEEN_CATEGORIES)))
