@@ -1,19 +1,30 @@
 """Checks of what was read from a file: kinds of values, members of objects, and that there are rows at all."""
 
+import os
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 from common.errors import UserError
 
-_KINDS = {str: "a string", list: "a list", dict: "an object", int: "a whole number"}
+T = TypeVar("T")
+
+_KINDS: dict[type, str] = {str: "a string", list: "a list", dict: "an object", int: "an integer"}
+_MESSAGE_LENGTH = 60
 
 
-def require(value, kind, where, name):
-    """Returns ``value`` if it is a ``kind`` (a key of ``_KINDS``) that UTF-8 can hold.
+def require(value: object, kind: type[T], where: str | os.PathLike, name: str) -> T:
+    """Returns ``value`` if it is a ``kind`` (a key of ``_KINDS``) and, as a string, can be encoded in UTF-8.
+
+    Args:
+        where: file and position, for the message.
+        name: what the value is, for the message.
 
     Raises:
         UserError: it is not; the message starts with ``where``.
     """
     if not isinstance(value, kind):
         raise UserError(f"{where}: {name} is {shortened(value)}, expected {_KINDS[kind]}")
-    if kind is str:
+    if isinstance(value, str):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
@@ -21,24 +32,25 @@ def require(value, kind, where, name):
     return value
 
 
-def shortened(value, length=60):
-    """Returns a value for a message: in ASCII and not longer than ``length``."""
+def shortened(value: object) -> str:
+    """Returns a value for a message: in ASCII, cut to ``_MESSAGE_LENGTH`` characters."""
     text = ascii(value)
-    return text if len(text) <= length else text[:length] + "..."
+    return text if len(text) <= _MESSAGE_LENGTH else text[:_MESSAGE_LENGTH] + "..."
 
 
-def member(record, key, kind, where):
-    """Returns ``record[key]`` after checking that it is there and is a ``kind``."""
-    require(record, dict, where, "this")
-    if key not in record:
-        raise UserError(f"{where}: no {key!r}; found {', '.join(map(repr, record)) or 'an empty object'}")
-    return require(record[key], kind, where, repr(key))
+def member(record: object, key: str, kind: type[T], where: str | os.PathLike) -> T:
+    """Returns ``record[key]`` after checking that it exists and is a ``kind``; otherwise as ``require``."""
+    members = require(record, dict, where, "this")
+    if key not in members:
+        raise UserError(f"{where}: no {key!r}; found {', '.join(map(repr, members)) or 'an empty object'}")
+    return require(members[key], kind, where, repr(key))
 
 
-def at_least_one(records, path):
+def at_least_one(records: Iterable[T], path: str | os.PathLike) -> Iterator[T]:
     """Yields the records, and raises UserError, which names ``path``, when there are none."""
-    record = None
+    is_empty = True
     for record in records:
+        is_empty = False
         yield record
-    if record is None:
+    if is_empty:
         raise UserError(f"{path}: holds no rows")

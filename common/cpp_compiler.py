@@ -8,11 +8,11 @@ import sysconfig
 from common.errors import UserError
 
 
-def check_cpp_compiler():
-    """Makes sure of a C++ compiler (``$cc_path``, or g++) and of this Python's headers.
+def check_cpp_compiler() -> None:
+    """Checks that there are a C++ compiler (``$cc_path``, or g++) and this Python's headers.
 
     Raises:
-        UserError: one is missing; the message names the Debian package.
+        UserError: one of them is missing; the message names its Debian package.
     """
     compiler = os.environ.get("cc_path") or "g++"
     if not shutil.which(compiler):

@@ -1,19 +1,20 @@
-"""Mistakes that the user can mend, and the one way in which every program ends."""
+"""Mistakes that the user can fix, and the one way in which every program ends."""
 
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):
-    """A mistake of the user's: the message says what was found, where, what was expected and what to do."""
+    """A mistake of the user: the message says what was found, where, what was expected and what to do."""
 
 
-def run_main(main):
-    """Runs ``main(argv)`` as the process: exit status 2 and one sentence for the user's mistakes.
+def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Runs ``main(argv)`` as the process: a UserError is printed in one line and ends it with exit status 2.
 
     Args:
-        main: function of one argument, the list of command-line words without the program's name;
-            returns None or an exit status.
+        main: takes the command-line arguments without the program's name; returns None or an exit status.
     """
     program = os.path.basename(sys.argv[0])
     try:

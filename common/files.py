@@ -1,16 +1,19 @@
-"""Reading and writing files: gzip as it lies, writes that are whole or absent, errors with file and line."""
+"""Reading and writing files: plain or gzipped, atomic writes, errors with file and line."""
 
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
 
 from common.errors import UserError
 
 
-def find_input(path):
+def find_input(path: str | os.PathLike) -> str:
     """Returns ``path``, or ``path + '.gz'`` where only that exists.
 
     Raises:
@@ -23,15 +26,12 @@ def find_input(path):
     raise UserError(f"{path}: no such file (nor {path}.gz)")
 
 
-def open_text(path):
-    """Opens a UTF-8 text file, gzipped or not, for reading; only ``\\n`` ends a line."""
-    path = find_input(path)
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
-    return open(path, encoding="utf-8", newline="\n")
+def open_bytes(path: str | os.PathLike) -> io.BufferedReader | gzip.GzipFile:
+    """Opens a file for reading bytes, which are unpacked where its name ends in ``.gz``."""
+    return gzip.open(path, "rb") if os.fspath(path).endswith(".gz") else open(path, "rb")
 
 
-def read_lines(path):
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     """Yields ``(line_number, line)`` from 1 on, without the newline.
 
     Raises:
@@ -39,8 +39,8 @@ def read_lines(path):
     """
     path = find_input(path)
     line_number = 0
-    # Bytes, decoded line by line: a text file decodes by blocks and would put the blame on an earlier line.
-    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+    # Bytes, decoded line by line: a text file is decoded in blocks, so the error would name an earlier line.
+    with open_bytes(path) as file:
         try:
             for line_number, line in enumerate(file, 1):
                 yield line_number, line.decode("utf-8").rstrip("\n")
@@ -50,7 +50,7 @@ def read_lines(path):
             raise UserError(f"{path}:{line_number + 1}: cannot be unpacked: {error}") from error
 
 
-def read_json_lines(path, keys=()):
+def read_json_lines(path: str | os.PathLike, keys: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields ``(line_number, object)`` for each line of a JSON-lines file.
 
     Args:
@@ -64,7 +64,7 @@ def read_json_lines(path, keys=()):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{line_number}: not JSON: {error}; expected one JSON object a line") from error
+            raise UserError(f"{path}:{line_number}: not JSON: {error}; expected one JSON object per line") from error
         if not isinstance(record, dict):
             raise UserError(f"{path}:{line_number}: found a JSON {type(record).__name__}, expected an object")
         missing = [key for key in keys if key not in record]
@@ -75,15 +75,19 @@ def read_json_lines(path, keys=()):
 
 
 @contextlib.contextmanager
-def atomic_write(path, mode="w"):
-    """Opens a new file that takes the name ``path`` only when the block ends without an error.
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a new file that gets the name ``path`` only when the block ends without an error.
+
+    Args:
+        path: the file to write or replace; its folder is made where it is missing.
+        mode: ``"w"`` for text in UTF-8, ``"wb"`` for bytes.
 
     Raises:
         UserError: ``path`` is a folder, or its folder cannot be written.
     """
     path = os.fspath(path)
     folder = os.path.dirname(path) or "."
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, expected the name of a file to write")
     try:
@@ -92,7 +96,7 @@ def atomic_write(path, mode="w"):
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
     try:
-        with os.fdopen(descriptor, mode, **text) as file:
+        with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -105,39 +109,40 @@ def atomic_write(path, mode="w"):
         raise
 
 
-def write_json_lines(path, records):
+def write_json_lines(path: str | os.PathLike, records: Iterable[Any]) -> int:
     """Writes each record as one line of JSON, atomically, and returns how many there were."""
     count = 0
     with atomic_write(path) as file:
-        for count, record in enumerate(records, 1):
+        for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 
-def write_json(path, record):
+def write_json(path: str | os.PathLike, record: Any) -> None:
     """Writes one JSON document, atomically and indented."""
     with atomic_write(path) as file:
         json.dump(record, file, indent=2, ensure_ascii=False)
         file.write("\n")
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike) -> Any:
     """Reads one JSON document, gzipped or not.
 
     Raises:
         UserError: the file is missing or is not JSON.
     """
-    with open_text(path) as file:
+    with io.TextIOWrapper(open_bytes(find_input(path)), encoding="utf-8", newline="\n") as file:
         try:
             return json.load(file)
         except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
             raise UserError(f"{path}: not a JSON document: {error}") from error
 
 
-def sha256_of(path):
+def sha256_of(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file's bytes (unpacked, if it ends in ``.gz``) in hexadecimal."""
     digest = hashlib.sha256()
-    with (gzip.open(path, "rb") if os.fspath(path).endswith(".gz") else open(path, "rb")) as file:
+    with open_bytes(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

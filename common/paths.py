@@ -1,4 +1,4 @@
-"""Where the project lies, and its folders of data and weights."""
+"""The project's root folder and its folder of pretrained weights."""
 
 from pathlib import Path
 

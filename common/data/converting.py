@@ -1,4 +1,4 @@
-"""E2E, WebNLG and DART as published (SQuAD: see common.data.squad), turned into lines of ``{"context", "completion"}``.
+"""Converts E2E, WebNLG and DART as published to lines of ``{"context", "completion"}`` (SQuAD: see common.data.squad).
 
     python src/format_converting_e2e.py    data/e2e/train.txt data/e2e/train_formatted.jsonl
     python src/format_converting_webnlg.py data/webnlg_challenge_2017/dev.json \\
@@ -10,6 +10,7 @@ import argparse
 import functools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -23,11 +24,11 @@ SEEN_CATEGORIES = frozenset((
 ))
 
 
-def convert_e2e(path: str | os.PathLike) -> Iterator[dict]:
-    """Yields ``{"context": MR, "completion": text}`` for each line ``MR||text`` of an E2E file, as it is read.
+def convert_e2e(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """Yields ``{"context": MR, "completion": text}`` for each line ``MR||text`` of an E2E file.
 
     Raises:
-        UserError: a line is not ``MR||text``, with file and line.
+        UserError: a line is not ``MR||text``; the message names file and line.
     """
     for line_number, line in read_lines(path):
         parts = line.strip().split("||")
@@ -37,14 +38,14 @@ def convert_e2e(path: str | os.PathLike) -> Iterator[dict]:
         yield {"context": parts[0], "completion": parts[1]}
 
 
-def convert_webnlg(path: str | os.PathLike) -> Iterator[dict]:
+def convert_webnlg(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yields one record for each lexicalisation with the comment ``good`` of a WebNLG 2017 JSON file.
 
     A record is ``{"context": "s : p : o | s : p : o", "completion": text, "cate": bool, "category": name}``, where
-    ``cate`` says whether the category is one of the ten that the training set has.
+    ``cate`` tells whether the category is one of the ten in the training set.
 
     Raises:
-        UserError: the file has another shape, with file and entry.
+        UserError: the file has another layout; the message names file and entry.
     """
     entries = member(read_json(path), "entries", list, path)
     for number, wrapped in enumerate(entries, 1):
@@ -62,13 +63,13 @@ def convert_webnlg(path: str | os.PathLike) -> Iterator[dict]:
                        "cate": category in SEEN_CATEGORIES, "category": category}
 
 
-def convert_dart(path: str | os.PathLike) -> Iterator[dict]:
+def convert_dart(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yields ``{"context": "s : predicate : o | …", "completion": text}`` for each annotation of a DART v1.1.1 file.
 
     Predicates are lower-cased, subjects and objects are not.
 
     Raises:
-        UserError: the file has another shape, with file and entry.
+        UserError: the file has another layout; the message names file and entry.
     """
     entries = require(read_json(path), list, path, "the document")
     for number, entry in enumerate(entries, 1):
@@ -91,16 +92,17 @@ def _linearised(triples, where):
     return " | ".join(" : ".join(triple) for triple in triples)
 
 
-def main(argv: list[str], convert: Callable) -> None:
+def main(argv: list[str], convert: Callable[[str], Iterator[dict[str, Any]]]) -> None:
     """Converts one file.
 
     Args:
         argv: ``[IN, OUT]``.
-        convert: generator function that takes the path of IN.
+        convert: ``convert_e2e``, ``convert_webnlg`` or ``convert_dart``.
     """
     name = convert.__name__.removeprefix("convert_")
-    parser = argparse.ArgumentParser(prog=f"format_converting_{name}.py", description=convert.__doc__.split("\n")[0])
-    parser.add_argument("input", help="the published file; `.gz` is read as it is")
+    parser = argparse.ArgumentParser(prog=f"format_converting_{name}.py",
+                                     description="Converts a published file to lines of {context, completion}.")
+    parser.add_argument("input", help="the published file, gzipped (`.gz`) or not")
     parser.add_argument("output", help="the JSON-lines file to write")
     args = parser.parse_args(argv)
     total = sum(1 for _ in read_lines(args.input)) if convert is convert_e2e else None

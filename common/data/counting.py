@@ -3,13 +3,14 @@
     python scripts/count_datasets.py [--datasets e2e webnlg dart squad] [--data data] [--counts log] [--output figure]
 
 Reads ``data/SET/{train,valid,test}_formatted.jsonl``; writes ``dataset_counts.txt``, ``.json`` and ``.png``. E2E is
-counted by ``Type``, WebNLG by category, DART by the twenty predicates that most rows have (a row counts for each of its
+counted by ``Type``, WebNLG by category, DART by its twenty most frequent predicates (a row counts for each of its
 predicates), SQuAD by the question word.
 """
 
 import argparse
 import collections
 import os
+from typing import Any
 
 import matplotlib
 
@@ -26,7 +27,7 @@ TITLES = {"e2e": "E2E: Type", "webnlg": "WebNLG: category", "dart": "DART: most 
           "squad": "SQuAD: question word"}
 
 
-def count_dataset(name, data):
+def count_dataset(name: str, data: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """Counts one data set.
 
     Args:
@@ -36,7 +37,8 @@ def count_dataset(name, data):
     Returns:
         ``{"rows": {split: rows}, "categories": {category: {split: rows}}}``, the largest category first.
     """
-    rows, counts = {}, {}
+    rows: dict[str, int] = {}
+    counts: dict[str, collections.Counter[str]] = {}
     for split in SPLITS:
         path = formatted_path(os.path.join(data, FOLDERS[name]), split)
         records = [record for _, record in read_formatted(path)]
@@ -51,8 +53,8 @@ def count_dataset(name, data):
                                          for category in categories}}
 
 
-def table(name, counted):
-    """Returns the counts as lines of text."""
+def table(name: str, counted: dict[str, dict[str, Any]]) -> str:
+    """Returns the counts of a data set as lines of text."""
     width = max(map(len, [TITLES[name], *counted["categories"]]))
     lines = [f"{TITLES[name]:<{width}}" + "".join(f"{split:>9}" for split in SPLITS)]
     for category, counts in [*counted["categories"].items(), ("all rows", counted["rows"])]:
@@ -60,7 +62,7 @@ def table(name, counted):
     return "\n".join(lines)
 
 
-def draw(report, path):
+def draw(report: dict[str, dict[str, dict[str, Any]]], path: str | os.PathLike) -> None:
     """Draws a panel for each data set: each category's share of the rows of train, valid and test, in per cent."""
     heights = [len(counted["categories"]) for counted in report.values()]
     figure, panels = pyplot.subplots(len(report), 1, figsize=(8, 2 + 0.3 * sum(heights)), squeeze=False,
@@ -82,7 +84,7 @@ def draw(report, path):
 
 
 def main(argv: list[str]) -> None:
-    """Counts the data sets that were asked for."""
+    """Counts the data sets that the command line names."""
     parser = argparse.ArgumentParser(prog="count_datasets.py", description=__doc__.split("\n")[0])
     parser.add_argument("--datasets", nargs="+", choices=tuple(FOLDERS), help="default: all that are there")
     parser.add_argument("--data", default=os.path.join(ROOT, "data"), help="folder of the data sets (default: data/)")

@@ -1,11 +1,11 @@
-"""Brings E2E, WebNLG, DART and SQuAD, checks them, converts and encodes them.
+"""Downloads E2E, WebNLG, DART and SQuAD, checks, converts and encodes them.
 
     bash scripts/create_datasets.sh [e2e|webnlg|dart|squad|all] [--source DIR]
 
 Raw files come from ``DIR/{e2e,webnlg_challenge_2017,dart,squad}/`` (gzipped or not) or, without ``--source``, from the
 public microsoft/LoRA repository and SQuAD's own pages. For each split, ``data/SET/SPLIT_formatted.jsonl`` (text) and
-``data/SET/SPLIT.jsonl`` (ids, with BOS and EOS) are written beside the raw file. What is there and unchanged is left as
-it is.
+``data/SET/SPLIT.jsonl`` (ids, with BOS and EOS) are written beside the raw file. Splits that are done already and
+unchanged are skipped.
 """
 
 import argparse
@@ -17,7 +17,8 @@ import os
 import sys
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ from common.data.squad import EVAL_LEN, SEQ_LEN, convert_squad
 from common.data.strata import FOLDERS
 from common.data.tokenizer import load_tokenizer
 from common.errors import UserError
-from common.files import atomic_write, find_input, read_json, sha256_of, write_json, write_json_lines
+from common.files import atomic_write, find_input, open_bytes, read_json, sha256_of, write_json, write_json_lines
 from common.paths import ROOT
 
 UPSTREAM = "https://raw.githubusercontent.com/microsoft/LoRA/main/examples/NLG/data"
@@ -37,13 +38,13 @@ SQUAD_UPSTREAM = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
 
 @dataclasses.dataclass(frozen=True)
 class RawFile:
-    """A published file and how to know it.
+    """A published file and how to recognize it.
 
     Attributes:
-        name: its name in its set's folder.
-        sha256: of the published file; ``None`` where only git's id of it is known.
+        name: its name in its data set's folder.
+        sha256: of the published file; None if only git's id of it is known.
         blob: first hexadecimal digits of git's id of the published file (SHA-1 of a header and the file).
-        variants: ``{name: {sha256: remark}}`` of other copies that are good to use, knowingly.
+        variants: ``{name: {sha256: remark}}`` of other copies that are accepted; the remark is printed.
     """
 
     name: str
@@ -56,7 +57,7 @@ SQUAD_TRAIN = RawFile("train-v1.1.json", blob="77f1d9a7", variants={
     "train-v1.1.rebuilt.json": {
         "e7160d2352412175a0cdde91854dc654a416426c0ea0ef122732b6620d17bdcc":
             "a rebuilt copy: all 87599 questions, passages and answers; the ids are made up, and where an answer "
-            "occurs several times in its passage its place was guessed (about 3 % of the answers are off)",
+            "occurs several times in its passage its position was guessed (wrong for about 3 % of the answers)",
     }})
 
 RAW_FILES = {
@@ -91,19 +92,20 @@ RAW_FILES = {
         "test": RawFile("dev-v1.1.json", "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"),
     },
 }
-CONVERTERS: dict[str, Callable] = {"e2e": convert_e2e, "webnlg": convert_webnlg, "dart": convert_dart}
+CONVERTERS: dict[str, Callable[[str], Iterator[dict[str, Any]]]] = {
+    "e2e": convert_e2e, "webnlg": convert_webnlg, "dart": convert_dart}
 
 
-def judge(raw_file, name, content):
-    """Says what a copy of a raw file is.
+def judge(raw_file: RawFile, name: str, content: bytes) -> str | None:
+    """Tells whether a copy is the published file or a known variant.
 
     Args:
-        raw_file: ``RawFile``.
+        raw_file: the published file.
         name: the copy's name.
         content: its bytes, unpacked.
 
     Returns:
-        ``""`` for the published file, the remark of a known variant, ``None`` for anything else.
+        ``""`` for the published file, the remark of a known variant, None for anything else.
     """
     digest = hashlib.sha256(content).hexdigest()
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -112,16 +114,25 @@ def judge(raw_file, name, content):
     return raw_file.variants.get(name, {}).get(digest)
 
 
-def read_bytes(path):
-    """Returns a file's bytes, unpacked where it ends in ``.gz``."""
+def published_digest(raw_file: RawFile) -> str:
+    """Returns a phrase for messages: the published file's SHA-256 or git's id of it."""
+    return raw_file.sha256 or f"git id {raw_file.blob}..."
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's bytes, unpacked if its name ends in ``.gz``.
+
+    Raises:
+        UserError: it cannot be unpacked.
+    """
     try:
-        with (gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")) as file:
+        with open_bytes(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be unpacked: {error}; fetch the file again") from error
+        raise UserError(f"{path}: cannot be unpacked: {error}; download the file again") from error
 
 
-def download(url):
+def download(url: str) -> bytes:
     """Returns the bytes at ``url``, with a progress bar.
 
     Raises:
@@ -137,15 +148,15 @@ def download(url):
                 progress.update(len(chunk))
     content = b"".join(chunks)
     if total is not None and len(content) != total:
-        raise OSError(f"{len(content)} bytes came instead of {total}")
+        raise OSError(f"received {len(content)} bytes, expected {total}")
     return content
 
 
-def fetch(name, raw_file):
+def download_published(name: str, raw_file: RawFile) -> bytes:
     """Downloads a published file of the data set ``name`` and returns its bytes.
 
     Raises:
-        UserError: no network, or the file is not the one that was published.
+        UserError: the network or the server fails, or the file is not the published one.
     """
     base = f"{SQUAD_UPSTREAM}/" if name == "squad" else f"{UPSTREAM}/{FOLDERS[name]}/"
     url = base + raw_file.name
@@ -154,17 +165,18 @@ def fetch(name, raw_file):
     except (OSError, http.client.HTTPException) as error:
         files = ", ".join(dict.fromkeys(file.name for file in RAW_FILES[name].values()))
         raise UserError(
-            f"cannot download {url}: {error}\nWithout network: fetch {files} from {base} on another machine, put them "
-            f"into DIR/{FOLDERS[name]}/ (gzipped or not) and run `bash scripts/create_datasets.sh {name} --source DIR`"
+            f"cannot download {url}: {error}\nWithout network: download {files} from {base} on another machine, put "
+            f"them into DIR/{FOLDERS[name]}/ (gzipped or not) and run `bash scripts/create_datasets.sh {name} --source "
+            f"DIR`"
         ) from error
     if judge(raw_file, raw_file.name, content) != "":
         raise UserError(f"{url}: the download is not the published file: sha256 {hashlib.sha256(content).hexdigest()}, "
-                        f"expected {raw_file.sha256 or 'git id ' + raw_file.blob + '...'}; try again")
+                        f"expected {published_digest(raw_file)}; try again")
     return content
 
 
-def find_raw(folder: str | os.PathLike, raw_file: RawFile) -> str | None:
-    """Returns the path of the raw file, or of a variant, in ``folder``; ``None`` if there is none."""
+def find_raw(folder: str, raw_file: RawFile) -> str | None:
+    """Returns the path of the raw file, or of a variant, in ``folder``; None if there is none."""
     for name in (raw_file.name, *raw_file.variants):
         try:
             return find_input(os.path.join(folder, name))
@@ -173,30 +185,33 @@ def find_raw(folder: str | os.PathLike, raw_file: RawFile) -> str | None:
     return None
 
 
-def bring_raw(name, split, folder, source):
-    """Puts the raw file of a split into ``folder``, unless it is there, and returns its path.
+def obtain_raw(name: str, split: str, folder: str, source: str | None) -> str:
+    """Copies or downloads the raw file of a split into ``folder``, unless it is there, and returns its path.
 
     Args:
         name: ``e2e``, ``webnlg``, ``dart`` or ``squad``.
         split: ``train``, ``valid`` or ``test``.
         folder: the data set's folder under data/.
-        source: folder that has the data sets' folders, or ``None`` to use what is there or else download.
+        source: the folder with the data sets' folders, or None to use ``folder``'s own file or else download it.
+
+    Raises:
+        UserError: the file is missing in ``source`` or cannot be unpacked, or the download fails.
     """
     raw_file = RAW_FILES[name][split]
-    wanted = os.path.join(source, FOLDERS[name]) if source else folder
-    found = find_raw(wanted, raw_file)
+    origin = os.path.join(source, FOLDERS[name]) if source else folder
+    found = find_raw(origin, raw_file)
     if found:
         content = read_bytes(found)
     elif source:
-        raise UserError(f"{os.path.join(wanted, raw_file.name)}: no such file (nor .gz); --source needs the folder "
-                        f"that holds {', '.join(FOLDERS.values())}")
+        raise UserError(f"{os.path.join(origin, raw_file.name)}: no such file (nor .gz); --source expects the folder "
+                        f"that has {', '.join(FOLDERS.values())}")
     else:
-        content, found = fetch(name, raw_file), raw_file.name
+        content, found = download_published(name, raw_file), raw_file.name
     raw_name = os.path.basename(found).removesuffix(".gz")
     remark = judge(raw_file, raw_name, content)
     if remark is None:
         remark = (f"NOT the published file (sha256 {hashlib.sha256(content).hexdigest()}, expected "
-                  f"{raw_file.sha256 or 'git id ' + raw_file.blob + '...'}); used as it is")
+                  f"{published_digest(raw_file)}); used as it is")
     if remark:
         print(f"note: {name} {split}: {found}: {remark}", file=sys.stderr)
     target = os.path.join(folder, raw_name)
@@ -206,24 +221,26 @@ def bring_raw(name, split, folder, source):
     return target
 
 
-def create_split(name, split, folder, raw, vocab, done, window):
-    """Converts and encodes one split unless ``done`` says that its files are of this raw file and unchanged.
+def create_split(name: str, split: str, folder: str, raw: str, vocab: str, done: dict[str, Any] | None,
+                 window: dict[str, int]) -> dict[str, Any]:
+    """Converts and encodes one split unless ``done`` shows that its files come from this raw file and are unchanged.
 
     Args:
+        name, split, folder: as for ``obtain_raw``.
         raw: path of the raw file.
         vocab: folder of the vocabulary.
-        done: what this function returned last time, or ``None``.
-        window: ``{"seq_len", "eval_len"}`` of SQuAD, whose passages are shortened to fit; ``{}`` of other sets.
+        done: what this function returned last time, or None.
+        window: ``{"seq_len", "eval_len"}`` for SQuAD, whose passages are shortened to fit; ``{}`` for other sets.
 
     Returns:
-        ``{"raw", "rows", "sha256": {path's name: hexadecimal}}`` and ``window``.
+        ``{"raw", "rows", "sha256": {name of each file: hexadecimal}}`` and ``window``.
     """
     paths = {key: os.path.join(folder, split + suffix) for key, suffix in
              (("formatted", "_formatted.jsonl"), ("encoded", ".jsonl"))}
     files = (raw, paths["formatted"], paths["encoded"])
-    is_same = done and all(done.get(key) == value for key, value in window.items())
-    if is_same and all(os.path.isfile(path) and done["sha256"].get(os.path.basename(path)) == sha256_of(path)
-                    for path in files):
+    if (done and all(done.get(key) == value for key, value in window.items())
+            and all(os.path.isfile(path) and done["sha256"].get(os.path.basename(path)) == sha256_of(path)
+                    for path in files)):
         print(f"{paths['encoded']}: {done['rows']} rows, done already")
         return done
     tokenizer = load_tokenizer(vocab)
@@ -236,13 +253,13 @@ def create_split(name, split, folder, raw, vocab, done, window):
             "sha256": {os.path.basename(path): sha256_of(path) for path in files}}
 
 
-def create_dataset(name, source, data, vocab, window):
-    """Brings, converts and encodes the three splits; ``data/SET/created.json`` records what was made of what."""
+def create_dataset(name: str, source: str | None, data: str, vocab: str, window: dict[str, int]) -> None:
+    """Obtains, converts and encodes the three splits; ``data/SET/created.json`` records what was made from what."""
     folder = os.path.join(data, FOLDERS[name])
     record_path = os.path.join(folder, "created.json")
     record = read_json(record_path) if os.path.isfile(record_path) else {}
     for split in RAW_FILES[name]:
-        raw = bring_raw(name, split, folder, source)
+        raw = obtain_raw(name, split, folder, source)
         made = create_split(name, split, folder, raw, vocab, record.get(split), window if name == "squad" else {})
         if made is not record.get(split):
             record[split] = made
@@ -250,7 +267,7 @@ def create_dataset(name, source, data, vocab, window):
 
 
 def main(argv: list[str]) -> None:
-    """Creates the data sets that were asked for."""
+    """Creates the data sets that the command line names."""
     parser = argparse.ArgumentParser(prog="create_datasets.sh", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", nargs="?", default="all", choices=(*FOLDERS, "all"), help="default: all")
     parser.add_argument("--source", metavar="DIR", help="folder with e2e/, webnlg_challenge_2017/, dart/, squad/; "

@@ -1,4 +1,4 @@
-"""Predicted ids to text, beside the references of each context, in the files that the scorers read.
+"""Predicted ids to text, with the references of each context, in the files that the scorers read.
 
     python src/gpt2_decode.py --vocab ./vocab --sample_file predict.jsonl \\
         --input_file ./data/e2e/test_formatted.jsonl --output_ref_file e2e_ref.txt --output_pred_file e2e_pred.txt
@@ -6,15 +6,19 @@
         --input_file ./data/webnlg_challenge_2017/test_formatted.jsonl --output_ref_file references_unseen \\
         --output_pred_file hypothesis_unseen --tokenize --lower
 
-``e2e`` writes one references file, a blank line after each context's; ``webnlg`` and ``dart`` write a folder with
-``reference0`` to ``referenceN-1``. Predictions are one a line, contexts in the order in which they first appear.
-``squad`` writes JSON: the questions with all gold answers in the published layout, and ``{question's id: answer}``.
+``e2e`` writes one references file, with a blank line after each context's; ``webnlg`` and ``dart`` write a folder with
+``reference0`` to ``referenceN-1``. Predictions are written one per line, contexts in the order in which they first
+appear. ``squad`` writes JSON: the questions with all gold answers in the published layout, and
+``{question's id: answer}``.
 """
 
 import argparse
 import os
 import re
 import sys
+from collections.abc import Collection, Sequence
+
+from tokenizers import Tokenizer
 
 from common.data.encoding import read_formatted
 from common.data.squad import references_document
@@ -24,11 +28,11 @@ from common.files import atomic_write, read_json_lines, write_json
 from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE
 
 
-def cut_ids(ids):
+def cut_ids(ids: list[int]) -> list[int]:
     """Returns the ids before the first end of sequence.
 
-    A prediction is filled up with 0 after its end, and 0 is the token ``!``: what follows the end is no text. A
-    hypothesis that never ended has no such filling, so its zeros stay.
+    A prediction is padded with 0 after its end, and 0 is also the token ``!``: what follows the end is no text. A
+    hypothesis that never ended has no padding, so its zeros are text.
     """
     return next((ids[:i] for i, token in enumerate(ids) if token in EOS_IDS), ids)
 
@@ -36,15 +40,15 @@ def cut_ids(ids):
 def cut_text(text: str) -> str:
     """Returns the text up to ``<|endoftext|>`` or the first blank line, stripped, on one line.
 
-    Characters that some readers take for the end of a line (``\\r``, ``\\u2028``, ...) become spaces, since the
-    scorers' files hold one text a line.
+    Characters that some programs take for the end of a line (``\\r``, ``\\u2028``, ...) become spaces, because the
+    scorers' files have one text per line.
     """
     text = text.split(END_OF_TEXT_TOKEN)[0].split("\n\n")[0].strip()
     return " ".join(text.splitlines())
 
 
-def finish(text, tokenize, lower):
-    """Lower-cases the text and puts spaces around every character that is not a word's (``\\W``), as asked."""
+def finish(text: str, tokenize: bool, lower: bool) -> str:
+    """Returns the text, optionally in lower case and with spaces around every non-word character (``\\W``)."""
     if lower:
         text = text.lower()
     if tokenize:
@@ -52,25 +56,26 @@ def finish(text, tokenize, lower):
     return text
 
 
-def read_inputs(path, kept="all"):
-    """Reads the formatted file whose rows were given to the model.
+def read_inputs(path: str | os.PathLike, kept: str = "all") -> tuple[list[str], dict[str, list[str]]]:
+    """Reads the formatted file whose rows were the input of the model.
 
     Args:
         path: the formatted file.
-        kept: ``all``, or ``seen`` / ``unseen`` to keep references of such rows alone (by their ``cate``).
+        kept: ``all``, or ``seen`` / ``unseen`` to keep only the references of such rows (by their ``cate``).
 
     Returns:
         ``(contexts, references)``: the context of each row, and ``{context: [text, ...]}`` of the rows kept.
 
     Raises:
-        UserError: a row is not a formatted row, or has no ``cate`` to choose by, or none is kept.
+        UserError: a row is not a formatted row or has no ``cate``, or no row is kept.
     """
-    contexts, references = [], {}
+    contexts: list[str] = []
+    references: dict[str, list[str]] = {}
     for line_number, record in read_formatted(path):
         contexts.append(record["context"])
         if kept != "all":
             if not isinstance(record.get("cate"), bool):
-                raise UserError(f"{path}:{line_number}: no true or false 'cate', which --filter {kept} chooses by; "
+                raise UserError(f"{path}:{line_number}: no true or false 'cate', which --filter {kept} needs; "
                                 f"format_converting_webnlg.py writes it")
             if record["cate"] != (kept == "seen"):
                 continue
@@ -80,8 +85,8 @@ def read_inputs(path, kept="all"):
     return contexts, references
 
 
-def read_predictions(path: str | os.PathLike, contexts: list[str]) -> dict[str, list[int]]:
-    """Reads ``{"id": row, "predict": [ids]}`` lines; the last prediction for a context wins.
+def read_predictions(path: str | os.PathLike, contexts: Sequence[str]) -> dict[str, list[int]]:
+    """Reads ``{"id": row, "predict": [ids]}`` lines; the last prediction for a context counts.
 
     Args:
         path: the file that beam search wrote.
@@ -91,16 +96,17 @@ def read_predictions(path: str | os.PathLike, contexts: list[str]) -> dict[str, 
         ``{context: ids}``, each cut at its end of sequence.
 
     Raises:
-        UserError: an id is no row, or comes twice, or a prediction is not a list of GPT-2's ids.
+        UserError: an id is no row or appears twice, or a prediction is not a list of GPT-2's ids.
     """
-    predictions, line_of = {}, {}
+    predictions: dict[str, list[int]] = {}
+    line_of: dict[int, int] = {}
     for line_number, record in read_json_lines(path, ("id", "predict")):
         where, row, ids = f"{path}:{line_number}", record["id"], record["predict"]
         if type(row) is not int or not 0 <= row < len(contexts):
             raise UserError(f"{where}: id {row!r} is no row of the input file: it has rows 0 to {len(contexts) - 1}; "
                             f"was this prediction made from another file?")
         if row in line_of:
-            raise UserError(f"{where}: id {row} a second time, first in line {line_of[row]}")
+            raise UserError(f"{where}: id {row} appears twice, first in line {line_of[row]}")
         line_of[row] = line_number
         if not isinstance(ids, list):
             raise UserError(f"{where}: 'predict' is a {type(ids).__name__}, expected a list of ids")
@@ -111,21 +117,32 @@ def read_predictions(path: str | os.PathLike, contexts: list[str]) -> dict[str, 
     return predictions
 
 
-def check_covered(needed, found, what, remedy):
-    """Raises UserError when a context of ``needed`` is not in ``found``."""
+def check_covered(needed: Collection[str], found: Collection[str], what: str, remedy: str) -> None:
+    """Checks that every context of ``needed`` is in ``found``.
+
+    Args:
+        what: start of the message, that which is missing.
+        remedy: end of the message, what to do.
+
+    Raises:
+        UserError: one is not.
+    """
     missing = [context for context in needed if context not in found]
     if missing:
         raise UserError(f"{what} for {len(missing)} of {len(needed)} contexts, the first: {missing[0]!r}; {remedy}")
 
 
-def write_references(path, groups, ref_type, ref_num):
+def write_references(path: str | os.PathLike, groups: Sequence[Sequence[str]], ref_type: str, ref_num: int) -> None:
     """Writes the references of each context.
 
     Args:
         path: file (``e2e``) or folder (``webnlg``, ``dart``).
-        groups: list of lists of texts; one list a context.
+        groups: the texts of each context.
         ref_type: ``e2e``, ``webnlg`` or ``dart``.
         ref_num: how many files to write into the folder; a context with fewer references repeats its first.
+
+    Raises:
+        UserError: ``path`` is a folder instead of a file, or a file instead of a folder.
     """
     if ref_type == "e2e":
         if os.path.isdir(path):
@@ -144,11 +161,11 @@ def write_references(path, groups, ref_type, ref_num):
             file.writelines((texts[number] if number < len(texts) else texts[0]) + "\n" for texts in groups)
 
 
-def without_blanks(references):
+def without_blanks(references: dict[str, list[str]]) -> dict[str, list[str]]:
     """Returns the references without empty ones, which would end a group in E2E's references file early.
 
     Raises:
-        UserError: a context has empty references alone.
+        UserError: a context has only empty references.
     """
     kept = {context: [text for text in texts if text] for context, texts in references.items()}
     for context, texts in kept.items():
@@ -160,38 +177,40 @@ def without_blanks(references):
     return kept
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parses and checks the command line; exits with status 2 where it is wrong."""
     parser = argparse.ArgumentParser(prog="gpt2_decode.py", description=__doc__.split("\n")[0])
     parser.add_argument("--vocab", default="vocab", help="folder with encoder.json and vocab.bpe (default: vocab)")
     parser.add_argument("--sample_file", required=True, help="what gpt2_beam.py wrote")
     parser.add_argument("--input_file", required=True, help="formatted file of the rows that were predicted")
     parser.add_argument("--output_ref_file", required=True, help="references: a file (e2e, squad) or a folder "
                                                                   "(webnlg, dart)")
-    parser.add_argument("--output_pred_file", required=True, help="predictions, one a line (squad: JSON)")
+    parser.add_argument("--output_pred_file", required=True, help="predictions, one per line (squad: JSON)")
     parser.add_argument("--reference_file", help="formatted file whose references are written instead of those of "
                                                  "--input_file (predictions on a sample, scored against all of them)")
     parser.add_argument("--ref_type", default="e2e", choices=("e2e", "webnlg", "dart", "squad"))
     parser.add_argument("--ref_num", type=int, default=6, help="reference files for webnlg and dart (default: 6)")
     parser.add_argument("--filter", default="all", choices=("all", "seen", "unseen"), help="WebNLG's categories")
-    parser.add_argument("--tokenize", action="store_true", help="put spaces around what is no word character")
+    parser.add_argument("--tokenize", action="store_true", help="put spaces around each non-word character")
     parser.add_argument("--lower", action="store_true", help="lower-case")
     args = parser.parse_args(argv)
     if args.ref_num < 1:
         parser.error(f"--ref_num {args.ref_num}: expected 1 or more")
     if args.ref_type == "squad" and (args.reference_file or args.filter != "all" or args.tokenize or args.lower):
         parser.error("--ref_type squad goes without --reference_file, --filter, --tokenize and --lower: each row holds "
-                     "all its answers, and eval/squad/evaluate.py does what else is to be done")
+                     "all its answers, and eval/squad/evaluate.py normalizes them")
     return args
 
 
-def write_answers(args, contexts, predictions, tokenizer):
-    """Writes SQuAD's references and predictions, and says how many.
+def write_answers(args: argparse.Namespace, contexts: Sequence[str], predictions: dict[str, list[int]],
+                  tokenizer: Tokenizer) -> None:
+    """Writes SQuAD's references and predictions, and prints how many.
 
     Args:
-        args: namespace of parse_arguments.
+        args: from ``parse_arguments``.
         contexts: the context of each row.
         predictions: ``{context: ids}``.
-        tokenizer: what ``load_tokenizer`` returns.
+        tokenizer: from ``load_tokenizer``.
     """
     records = [(f"{args.input_file}:{line_number}", record) for line_number, record in read_formatted(args.input_file)]
     document = references_document(records)
@@ -213,7 +232,8 @@ def main(argv: list[str]) -> None:
                   f"predict every row of {args.input_file}")
     tokenizer = load_tokenizer(args.vocab)
     if args.ref_type == "squad":
-        return write_answers(args, contexts, predictions, tokenizer)
+        write_answers(args, contexts, predictions, tokenizer)
+        return
     if args.reference_file:
         _, found = read_inputs(args.reference_file)
         check_covered(references, found, f"{args.reference_file}: no references",

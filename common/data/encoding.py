@@ -1,4 +1,4 @@
-"""Formatted text to ids: one JSON object ``{"context": [ids], "completion": [ids]}`` a row.
+"""Formatted text to ids: one JSON object ``{"context": [ids], "completion": [ids]}`` per row.
 
     python src/gpt2_encode.py --vocab vocab --input data/e2e/train_formatted.jsonl --output data/e2e/train.jsonl \\
         --add_bos --add_eos
@@ -8,6 +8,7 @@ import argparse
 import itertools
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tokenizers import Tokenizer
 from tqdm import tqdm
@@ -20,11 +21,11 @@ from common.vocabulary import END_OF_TEXT
 ROWS_AT_ONCE = 1024
 
 
-def read_formatted(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
+def read_formatted(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields ``(line_number, record)`` for each line of a formatted file; context and completion are strings.
 
     Raises:
-        UserError: a line is something else, with file and line.
+        UserError: a line is something else; the message names file and line.
     """
     for line_number, record in read_json_lines(path, ("context", "completion")):
         for key in ("context", "completion"):
@@ -32,14 +33,15 @@ def read_formatted(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
         yield line_number, record
 
 
-def encode_rows(tokenizer: Tokenizer, records: Iterable[dict], add_bos: bool, add_eos: bool) -> Iterator[dict]:
+def encode_rows(tokenizer: Tokenizer, records: Iterable[dict[str, Any]], add_bos: bool,
+                add_eos: bool) -> Iterator[dict[str, list[int]]]:
     """Yields ``{"context": [ids], "completion": [ids]}`` for each ``{"context": text, "completion": text}``.
 
-    The completion is encoded with a space before it, so that its first word is the token it would be inside a text.
+    The completion is encoded with a space before it, so that its first word has the same token as inside a text.
 
     Args:
-        tokenizer: what ``load_tokenizer`` returns.
-        records: iterable of dictionaries of strings.
+        tokenizer: from ``load_tokenizer``.
+        records: dictionaries with both texts.
         add_bos: whether the context ends in ``<|endoftext|>``.
         add_eos: whether the completion ends in ``<|endoftext|>``.
     """

@@ -2,15 +2,16 @@
 
     python scripts/sample_datasets.py [--ratio .18] [--seed 42] [--unit line|mr] [--datasets e2e webnlg dart squad]
 
-Reads ``data/SET/{train,valid,test}_formatted.jsonl`` and the encoded ``.jsonl`` beside, writes the sampled lines of
-both, in the order of the file, under ``data/SET/sampled/``, and each stratum's rows before and after in
+Reads ``data/SET/{train,valid,test}_formatted.jsonl`` and the encoded ``.jsonl`` beside it. Writes the sampled lines of
+both, in the order of the file, under ``data/SET/sampled/``, and each stratum's rows before and after into
 ``strata.json`` there.
 
-Each part of a split (WebNLG's test set has two, seen and unseen categories) gives ``ratio`` of its units, rounded
-down; its strata share them by largest remainder, so none is off its exact share by a whole unit. A unit is a line,
-or with ``--unit mr`` a context with all of its references, so that test sets keep several references a context.
-Within a stratum the units with the smallest SHA-256 of seed, set, split, stratum and position are taken. ``--rows``
-gives the number of rows instead of their share; SQuAD has 10000, 1000 and 1000 unless a flag says otherwise.
+From each part of a split (WebNLG's test set has two, seen and unseen categories) ``ratio`` of the units is taken,
+rounded down. They are allocated to its strata by largest remainder, so each stratum differs from its exact share by
+less than one unit. A unit is a line or, with ``--unit mr``, a context with all of its references, so that test sets
+keep several references per context. Within a stratum the units with the smallest SHA-256 of seed, set, split, stratum
+and index are taken. ``--rows`` is the number of rows instead of their share; for SQuAD it is 10000, 1000 and 1000 by
+default.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import fractions
 import hashlib
 import math
 import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -28,21 +31,23 @@ from common.errors import UserError
 from common.files import atomic_write, read_lines, write_json
 from common.paths import ROOT
 
+Stratum = TypeVar("Stratum", bound=Hashable)
+
 RATIO = fractions.Fraction(18, 100)
 RATIO_TEXT = f"{100 * RATIO} %"
 ROWS = {"squad": (10000, 1000, 1000)}  # of train, valid and test: enough to learn from in minutes
 
 
-def allocate(sizes, ratio):
-    """Shares ``floor(ratio * total)`` units among strata by largest remainder.
+def allocate(sizes: Mapping[Stratum, int], ratio: fractions.Fraction) -> dict[Stratum, int]:
+    """Allocates ``floor(ratio * total)`` units to strata by largest remainder.
 
     Args:
         sizes: ``{stratum: number of units}``.
-        ratio: ``fractions.Fraction`` from 0 to 1.
+        ratio: from 0 to 1.
 
     Returns:
-        ``{stratum: number of units}``, each less than one from ``ratio * size``. Equal remainders go to the larger
-        stratum, then in alphabetical order.
+        ``{stratum: number of units}``, each less than one from ``ratio * size``. Of equal remainders the larger
+        stratum's is the first, then the first in alphabetical order.
     """
     taken = {stratum: math.floor(ratio * size) for stratum, size in sizes.items()}
     left = math.floor(ratio * sum(sizes.values())) - sum(taken.values())
@@ -52,36 +57,37 @@ def allocate(sizes, ratio):
     return taken
 
 
-def choose(strata, ratio, key):
+def choose(strata: Sequence[tuple[str, str]], ratio: fractions.Fraction, key: str) -> list[int]:
     """Chooses units.
 
     Args:
         strata: ``(part, name)`` of each unit.
-        ratio: ``fractions.Fraction`` from 0 to 1.
+        ratio: from 0 to 1.
         key: text that makes the choice differ between seeds, sets and splits.
 
     Returns:
-        Sorted list of the positions chosen.
+        The indices of the units chosen, sorted.
     """
-    members = {}
-    for position, stratum in enumerate(strata):
-        members.setdefault(stratum, []).append(position)
-    parts = {}
-    for stratum, positions in members.items():
-        parts.setdefault(stratum[0], {})[stratum] = len(positions)
+    members: dict[tuple[str, str], list[int]] = {}
+    for index, stratum in enumerate(strata):
+        members.setdefault(stratum, []).append(index)
+    parts: dict[str, dict[tuple[str, str], int]] = {}
+    for stratum, indices in members.items():
+        parts.setdefault(stratum[0], {})[stratum] = len(indices)
 
-    def rank(stratum):
-        return lambda position: hashlib.sha256(f"{key}/{label(stratum)}/{position}".encode()).digest()
+    def rank(stratum: tuple[str, str]) -> Callable[[int], bytes]:
+        return lambda index: hashlib.sha256(f"{key}/{label(stratum)}/{index}".encode()).digest()
 
-    chosen = []
+    chosen: list[int] = []
     for sizes in parts.values():
         for stratum, count in allocate(sizes, ratio).items():
             chosen += sorted(members[stratum], key=rank(stratum))[:count]
     return sorted(chosen)
 
 
-def sample_rows(records, strata, ratio, unit, key):
-    """Returns the sorted positions of the sampled rows.
+def sample_rows(records: Sequence[dict[str, Any]], strata: Sequence[tuple[str, str]], ratio: fractions.Fraction,
+                unit: str, key: str) -> list[int]:
+    """Returns the indices of the sampled rows, sorted.
 
     Args:
         records: formatted rows.
@@ -91,32 +97,33 @@ def sample_rows(records, strata, ratio, unit, key):
     """
     if unit == "line":
         return choose(strata, ratio, key)
-    rows_of = {}
+    rows_of: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         rows_of.setdefault(record["context"], []).append(row)
     groups = list(rows_of.values())
     return sorted(row for i in choose([strata[rows[0]] for rows in groups], ratio, key) for row in groups[i])
 
 
-def share_of(rows, total, where):
-    """Returns the fraction that ``rows`` are of ``total``.
+def share_of(rows: int, total: int, where: str) -> fractions.Fraction:
+    """Returns ``rows / total``.
 
     Raises:
-        UserError: there are fewer.
+        UserError: it is more than 1.
     """
     if rows > total:
         raise UserError(f"{where}: has {total} rows, fewer than the {rows} asked for; give smaller --rows or a --ratio")
     return fractions.Fraction(rows, total)
 
 
-def sample_split(name, split, folder, size, seed, unit):
+def sample_split(name: str, split: str, folder: str, size: fractions.Fraction | int, seed: int,
+                 unit: str) -> dict[str, list[int]]:
     """Samples one split and writes its two files.
 
     Args:
-        size: share of the rows to keep, a ``fractions.Fraction``, or their number, an int.
+        size: share of the rows to keep (a fraction) or their number (an int).
 
     Returns:
-        ``{stratum: [rows before, rows after]}``.
+        ``{label of the stratum: [rows before, rows after]}``.
     """
     formatted = formatted_path(folder, split)
     encoded = formatted.removesuffix("_formatted.jsonl") + ".jsonl"
@@ -127,10 +134,10 @@ def sample_split(name, split, folder, size, seed, unit):
     ratio = share_of(size, len(records), formatted) if isinstance(size, int) else size
     rows = sample_rows(records, strata, ratio, unit, f"{seed}/{name}/{split}")
     if not rows:
-        raise UserError(f"{formatted}: {float(ratio)} of its {len(records)} rows is no row: take a larger --ratio")
+        raise UserError(f"{formatted}: {float(ratio)} of its {len(records)} rows is no row: give a larger --ratio")
     if len(lines[encoded]) != len(records):
         raise UserError(f"{encoded}: {len(lines[encoded])} rows, but {formatted} has {len(records)}; "
-                        f"`bash scripts/create_datasets.sh` writes both anew")
+                        f"`bash scripts/create_datasets.sh` writes both again")
     for path, suffix in ((formatted, "_formatted.jsonl"), (encoded, ".jsonl")):
         with atomic_write(os.path.join(folder, "sampled", split + suffix)) as file:
             file.writelines(lines[path][row] + "\n" for row in rows)
@@ -139,15 +146,16 @@ def sample_split(name, split, folder, size, seed, unit):
             for stratum in sorted(before, key=lambda stratum: (-before[stratum], stratum))}
 
 
-def sample_dataset(name, data, sizes, seed, unit):
+def sample_dataset(name: str, data: str, sizes: Sequence[fractions.Fraction | int], seed: int, unit: str) -> None:
     """Samples the three splits of a data set under ``data``; prints the strata and writes them to strata.json.
 
     Args:
-        sizes: of each split, as for ``sample_split``.
+        sizes: the ``size`` of each split, as for ``sample_split``.
     """
     folder = os.path.join(data, FOLDERS[name])
-    asked = {"rows": list(sizes)} if isinstance(sizes[0], int) else {"ratio": float(sizes[0])}
-    report = {**asked, "seed": seed, "unit": unit, "columns": ["rows before", "rows after"], "splits": {}}
+    options = {"rows": list(sizes)} if isinstance(sizes[0], int) else {"ratio": float(sizes[0])}
+    report: dict[str, Any] = {**options, "seed": seed, "unit": unit, "columns": ["rows before", "rows after"],
+                              "splits": {}}
     for split, size in zip(SPLITS, sizes):
         strata = sample_split(name, split, folder, size, seed, unit)
         before, after = (sum(counts[i] for counts in strata.values()) for i in (0, 1))
@@ -161,8 +169,12 @@ def sample_dataset(name, data, sizes, seed, unit):
     write_json(os.path.join(folder, "sampled", "strata.json"), report)
 
 
-def ratio_of(text):
-    """Returns the fraction that ``.18`` or ``9/50`` stands for, exactly."""
+def ratio_of(text: str) -> fractions.Fraction:
+    """Returns the exact fraction of a text like ``.18`` or ``9/50``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number, or not above 0 and at most 1.
+    """
     try:
         ratio = fractions.Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -173,7 +185,7 @@ def ratio_of(text):
 
 
 def main(argv: list[str]) -> None:
-    """Samples the data sets that were asked for."""
+    """Samples the data sets that the command line names."""
     parser = argparse.ArgumentParser(prog="sample_datasets.py", description=__doc__.split("\n")[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--ratio", type=ratio_of, help=f"share to keep (default: {float(RATIO)}, and rows for SQuAD)")

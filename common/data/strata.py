@@ -1,4 +1,4 @@
-"""Which stratum a row of a data set belongs to: what samples are stratified by and tables count by.
+"""The stratum of each row of a data set: samples are stratified by it, and tables of counts have a line for each.
 
 A stratum is a pair ``(part, name)``. WebNLG has the parts ``seen`` and ``unseen``, the other sets one part, ``""``.
 """
@@ -6,16 +6,18 @@ A stratum is a pair ``(part, name)``. WebNLG has the parts ``seen`` and ``unseen
 import collections
 import os
 import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from common.errors import UserError
 
-# The folder of each data set under data/, and the names that a split's files may have.
+# The folder of each data set under data/, and the possible names of a split's files.
 FOLDERS = {"e2e": "e2e", "webnlg": "webnlg_challenge_2017", "dart": "dart", "squad": "squad"}
 SPLITS = {"train": ("train",), "valid": ("valid", "dev"), "test": ("test",)}
 
 
-def chosen_sets(names, data):
-    """Returns the data sets to work on: those named or, where none is, all that ``data`` has.
+def chosen_sets(names: Sequence[str] | None, data: str | os.PathLike) -> list[str]:
+    """Returns the data sets to work on: those named or, if none is named, all in the folder ``data``.
 
     Raises:
         UserError: none is named, and ``data`` has none.
@@ -26,7 +28,7 @@ def chosen_sets(names, data):
     return list(dict.fromkeys(names or present))
 
 
-def formatted_path(folder, split):
+def formatted_path(folder: str | os.PathLike, split: str) -> str:
     """Returns the path of a split's formatted file.
 
     Raises:
@@ -39,17 +41,17 @@ def formatted_path(folder, split):
     raise UserError(f"{paths[0]}: no such file; run `bash scripts/create_datasets.sh` first")
 
 
-def e2e_strata(records, where):
-    """Returns ``("", Type)`` for each row; the type is ``none`` where the context has none."""
+def e2e_strata(records: Sequence[dict[str, Any]], where: str) -> list[tuple[str, str]]:
+    """Returns ``("", Type)`` for each row; the type is ``none`` if the context has none."""
     return [("", slots_of(record["context"]).get("Type", "none")) for record in records]
 
 
-def slots_of(context):
+def slots_of(context: str) -> dict[str, str]:
     """Returns ``{slot: value}`` of an E2E meaning representation."""
     return {slot.strip(): value.strip() for slot, _, value in (part.partition(" : ") for part in context.split(" | "))}
 
 
-def webnlg_strata(records, where):
+def webnlg_strata(records: Sequence[dict[str, Any]], where: str) -> list[tuple[str, str]]:
     """Returns ``("seen" or "unseen", category)`` for each row.
 
     Raises:
@@ -64,24 +66,24 @@ def webnlg_strata(records, where):
     return strata
 
 
-def predicates_of(context):
-    """Returns the predicates of a context ``s : p : o | s : p : o``, in order, repeated where it repeats them."""
+def predicates_of(context: str) -> list[str]:
+    """Returns the predicates of a context ``s : p : o | s : p : o``, in order and with repetitions."""
     return [parts[1].strip() for parts in (triple.split(" : ") for triple in context.split(" | ")) if len(parts) > 1]
 
 
-def predicate_frequencies(records):
-    """Returns a ``Counter``: predicate to the number of rows whose context has it."""
+def predicate_frequencies(records: Iterable[dict[str, Any]]) -> collections.Counter[str]:
+    """Returns for each predicate the number of rows whose context has it."""
     return collections.Counter(predicate for record in records for predicate in set(predicates_of(record["context"])))
 
 
-def dart_strata(records, where):
+def dart_strata(records: Sequence[dict[str, Any]], where: str) -> list[tuple[str, str]]:
     """Returns ``("", predicate)`` for each row: the one of its predicates that most rows of the split have.
 
     Ties go to the predicate that the row repeats more often, then to the first in alphabetical order.
     """
     frequency = predicate_frequencies(records)
 
-    def stratum(context):
+    def stratum(context: str) -> str:
         own = collections.Counter(predicates_of(context))
         return min(own, key=lambda predicate: (-frequency[predicate], -own[predicate], predicate), default="none")
 
@@ -91,13 +93,13 @@ def dart_strata(records, where):
 QUESTION_WORD = re.compile(r"\b(how (?:many|much)|what|who|when|which|where|why|how)(?:m|se)?\b")
 
 
-def question_type(question):
-    """Returns the first question word, ``how many`` for how many or much, ``who`` for its cases too, or ``other``."""
+def question_type(question: str) -> str:
+    """Returns the first question word, or ``other``; how much is ``how many``, whom and whose are ``who``."""
     found = QUESTION_WORD.search(question.lower())
     return found[1].replace("much", "many") if found else "other"
 
 
-def squad_strata(records, where):
+def squad_strata(records: Sequence[dict[str, Any]], where: str) -> list[tuple[str, str]]:
     """Returns ``("", question word)`` for each row.
 
     Raises:
@@ -110,9 +112,10 @@ def squad_strata(records, where):
     return [("", question_type(record["question"])) for record in records]
 
 
-def label(stratum):
-    """Returns ``seen / Airport`` or, for a set of one part, the name alone."""
+def label(stratum: tuple[str, str]) -> str:
+    """Returns ``seen / Airport`` or, for a set of one part, only the name."""
     return " / ".join(filter(None, stratum))
 
 
-STRATA = {"e2e": e2e_strata, "webnlg": webnlg_strata, "dart": dart_strata, "squad": squad_strata}
+STRATA: dict[str, Callable[[Sequence[dict[str, Any]], str], list[tuple[str, str]]]] = {
+    "e2e": e2e_strata, "webnlg": webnlg_strata, "dart": dart_strata, "squad": squad_strata}

@@ -1,9 +1,15 @@
-"""A small grammar of English that describes places to eat, in the tokenised style of the E2E texts.
+"""A small grammar of English that describes places to eat, in the tokenized style of the E2E texts.
 
-Each slot can be worded in several grammatical positions; a reference is a plan (which slots go into the opening
-sentence, which follow, in what order) filled with such wordings. Every slot of a meaning representation (MR) is
-worded exactly once. All randomness comes from ``draw``, a function that returns floats in [0, 1).
+Each slot can be worded in several grammatical positions. A reference starts from a plan: which slots the opening
+sentence words, which slots follow, in what order. Every slot of a meaning representation (MR) is worded exactly once.
+All randomness comes from ``draw``, a function that returns floats in [0, 1).
 """
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+Draw = Callable[[], float]
 
 VALUES = {
     "name": ("The Copper Kettle", "Juniper Lane", "The Tin Whistle", "Marlow 's Table", "The Quiet Heron", "Saltmarsh",
@@ -44,26 +50,26 @@ _BAD = {("price", "high"), ("price", "more than £ 25"), ("customer rating", "lo
         ("customer rating", "1 out of 5"), ("family friendly", "no")}
 
 
-def pick(draw, options):
-    """Returns one of the options; uses ``draw`` once, so that no library's idea of a choice enters."""
+def pick(draw: Draw, options: Sequence[T]) -> T:
+    """Returns one of the options; calls ``draw`` once, so the choice does not depend on a library's version."""
     return options[int(draw() * len(options))]
 
 
-def shuffled(draw, items):
+def shuffled(draw: Draw, items: Iterable[T]) -> list[T]:
     """Returns the items in random order (Fisher-Yates)."""
-    items = list(items)
-    for last in range(len(items) - 1, 0, -1):
+    order = list(items)
+    for last in range(len(order) - 1, 0, -1):
         other = int(draw() * (last + 1))
-        items[last], items[other] = items[other], items[last]
-    return items
+        order[last], order[other] = order[other], order[last]
+    return order
 
 
 def _food_nouns(value):
     return _FOOD_NOUNS.get(value, (f"{value} food", f"{value} cuisine", f"{value} dishes"))
 
 
-def adjectives(slot, value):
-    """Wordings that stand before the noun: `cheap`, `Thai`; empty where there are none."""
+def adjectives(slot: str, value: str) -> Sequence[str]:
+    """Returns wordings that come before the noun: `cheap`, `Thai`; empty if there are none."""
     if slot == "food":
         return _FOOD_ADJECTIVES.get(value, (value,))
     if slot == "price":
@@ -75,8 +81,8 @@ def adjectives(slot, value):
     return ()
 
 
-def modifiers(slot, value):
-    """Wordings that stand after the noun: `near Mill Bridge`, `with low prices`."""
+def modifiers(slot: str, value: str) -> Sequence[str]:
+    """Returns wordings that come after the noun: `near Mill Bridge`, `with low prices`."""
     if slot == "food":
         return [f"{verb} {noun}" for verb in ("serving", "offering") for noun in _food_nouns(value)]
     if slot == "price":
@@ -96,8 +102,8 @@ def _locations(slot, value):
     return [f"{word} {value}" for word in _NEARNESS]
 
 
-def predicates(slot, value):
-    """Wordings that follow a singular subject: `serves Thai food`, `is cheap`."""
+def predicates(slot: str, value: str) -> Sequence[str]:
+    """Returns wordings that follow a singular subject: `serves Thai food`, `is cheap`."""
     if slot == "food":
         return [f"{verb} {noun}" for verb in ("serves", "offers", "specialises in") for noun in _food_nouns(value)]
     if slot == "price":
@@ -112,8 +118,8 @@ def predicates(slot, value):
     return [f"{verb} {place}" for verb in ("is", "is located", "can be found") for place in _locations(slot, value)]
 
 
-def sentences(slot, value):
-    """Wordings that are a sentence of their own."""
+def sentences(slot: str, value: str) -> Sequence[str]:
+    """Returns wordings that are complete sentences."""
     if slot == "food":
         noun = max(_food_nouns(value), key=len)
         return (f"The menu is all about {noun}", f"You can eat {noun} there", f"{_capital(noun)} is on the menu")
@@ -137,16 +143,17 @@ def _capital(words):
     return words[0].upper() + words[1:]
 
 
-def noun_phrase(draw, mr, slots, called=""):
-    """`a cheap Thai pub called The Tin Whistle near Mill Bridge with a low customer rating`.
+def noun_phrase(draw: Draw, mr: Mapping[str, str], slots: Sequence[str], called: str = "") -> str:
+    """Returns a phrase like `a cheap Thai pub called The Tin Whistle near Mill Bridge with a low customer rating`.
 
     Args:
         draw: source of randomness.
-        mr: dictionary of slot to value.
+        mr: slot to value.
         slots: those to word here, besides ``Type``.
         called: words that follow the noun, or nothing.
     """
-    before, after = [], []
+    before: list[tuple[int, str]] = []
+    after: list[str] = []
     for slot in slots:
         words = adjectives(slot, mr[slot])
         if words and len(before) < 2 and draw() < 0.5:
@@ -155,7 +162,7 @@ def noun_phrase(draw, mr, slots, called=""):
             after.append(pick(draw, modifiers(slot, mr[slot])))
     noun = mr.get("Type") or pick(draw, ("place", "venue", "spot", "place to eat"))
     words = _article(" ".join([word for _, word in sorted(before)] + [noun]))
-    # Relative clauses end the phrase, or what follows would seem to belong to them.
+    # Relative clauses come last: words after one would seem to belong to it.
     after.sort(key=lambda phrase: (phrase.startswith("that"), phrase.startswith("with")))
     for i in range(1, len(after)):
         if after[i].startswith("with") and after[i - 1].startswith(("with", "and")):
@@ -164,7 +171,7 @@ def noun_phrase(draw, mr, slots, called=""):
 
 
 def _joined(draw, mr, slots):
-    """`serves Thai food , is in the old town near Mill Bridge and is cheap`; `is cheap but has a low rating`."""
+    """Returns joined predicates: `serves Thai food , is by the harbour and is cheap`, `is cheap but is rated low`."""
     text = pick(draw, predicates(slots[0], mr[slots[0]]))
     for previous, slot in zip(slots, slots[1:]):
         if previous in _PLACE_SLOTS and slot in _PLACE_SLOTS:
@@ -177,8 +184,8 @@ def _joined(draw, mr, slots):
     return text
 
 
-def opening(draw, mr, slots):
-    """Returns the first sentence, which names the place, its type and the given slots (at least one)."""
+def opening(draw: Draw, mr: Mapping[str, str], slots: Sequence[str]) -> str:
+    """Returns the first sentence, which words the name, the type and the given slots (at least one)."""
     name = mr["name"]
     places = [slot for slot in slots if slot in _PLACE_SLOTS]
     forms = ["is", "there is", "predicates", "looking"]
@@ -209,8 +216,8 @@ def opening(draw, mr, slots):
                        f"Located {place} , {name} is {phrase} ."))
 
 
-def following(draw, mr, slots):
-    """Returns one further sentence that words the given slots (one to three)."""
+def following(draw: Draw, mr: Mapping[str, str], slots: Sequence[str]) -> str:
+    """Returns a further sentence, which words the given slots (one to three)."""
     subject = pick(draw, ("It", "It", "It", *[f"The {mr.get('Type', 'place')}"] * 2, mr["name"]))
     if len(slots) == 1 and draw() < 0.6:
         return pick(draw, sentences(slots[0], mr[slots[0]])) + " ."
@@ -220,12 +227,12 @@ def following(draw, mr, slots):
     return f"{subject} {_joined(draw, mr, slots)} ."
 
 
-def reference(draw, mr):
-    """Returns one text for the MR: tokens with a space between, one to four sentences.
+def reference(draw: Draw, mr: Mapping[str, str]) -> str:
+    """Returns one text for the MR: tokens separated by spaces, one to four sentences.
 
     Args:
         draw: function that returns floats in [0, 1).
-        mr: dictionary of slot to value; ``name`` and at least one slot besides ``Type``.
+        mr: slot to value; ``name`` and at least one slot besides ``Type``.
     """
     slots = shuffled(draw, [slot for slot in mr if slot not in ("name", "Type")])
     count = min(len(slots), 1 + int(draw() * 3))

@@ -11,35 +11,40 @@ import argparse
 import os
 import random
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
 
 from common.data.converting import SEEN_CATEGORIES, convert_dart, convert_e2e, convert_webnlg
 from common.data.encoding import encode_file
 from common.data.squad import convert_squad
 from common.data.tokenizer import load_tokenizer
-from common.demo.grammar import VALUES, pick, reference, shuffled
-from common.demo.triples import CATEGORIES, describe, draw_facts, draw_subject
+from common.demo.grammar import VALUES, Draw, pick, reference, shuffled
+from common.demo.triples import CATEGORIES, Fact, describe, draw_facts, draw_subject
 from common.files import atomic_write, write_json, write_json_lines
 from common.paths import ROOT
 
 DATASETS = ("e2e", "webnlg", "dart", "squad")
 MR_COUNTS = {"train": 300, "valid": 40, "test": 40}
 REFERENCES = (3, 4, 5)
-# How often a slot is there; a name always is.
+# The probability of each slot; a name is always there.
 SLOT_SHARE = {"Type": 0.7, "food": 0.75, "price": 0.6, "customer rating": 0.55, "area": 0.6, "family friendly": 0.5,
               "near": 0.6}
 
-TRIPLES = (1, 2, 2, 3, 3, 4)  # how many a set has at most
-TEXTS = 3  # of a set, fewer where the grammar repeats itself
+TripleSet = tuple[str, str, list[tuple[Fact, str]], list[str]]  # category, subject, facts with values, texts
+TRIPLES = (1, 2, 2, 3, 3, 4)  # the largest size of a triple set, drawn from these
+TEXTS = 3  # per triple set, fewer where the grammar repeats itself
 SEEN = tuple(sorted(SEEN_CATEGORIES.intersection(CATEGORIES)))
 UNSEEN = tuple(sorted(set(CATEGORIES).difference(SEEN_CATEGORIES)))
 WEBNLG_COUNTS = {"train": ((240, SEEN),), "valid": ((30, SEEN),), "test": ((24, SEEN), (16, UNSEEN))}
 DART_COUNTS = {split: ((count, tuple(CATEGORIES)),) for split, count in (("train", 240), ("valid", 30), ("test", 40))}
 PASSAGES = {"train": 260, "test": 15}
-QUESTIONS = 4  # of a passage
+QUESTIONS = 4  # per passage, at most
 
 
-def draw_mr(draw):
-    """Returns a random MR: a dictionary of slot to value with a name and two to seven more, in E2E's slot order."""
+def draw_mr(draw: Draw) -> dict[str, str]:
+    """Returns a random MR, slot to value: a name and two to seven other slots, in E2E's order."""
     while True:
         mr = {"name": pick(draw, VALUES["name"])}
         for slot, share in SLOT_SHARE.items():
@@ -49,13 +54,13 @@ def draw_mr(draw):
             return mr
 
 
-def make_splits(seed):
+def make_splits(seed: int) -> dict[str, list[tuple[str, str]]]:
     """Returns ``{split: [(MR, text), ...]}``: no MR in two splits, three to five different texts for each.
 
-    Train is shuffled; in valid and test the texts of one MR lie together.
+    Train is shuffled; in valid and test the texts of one MR are consecutive.
     """
     draw = random.Random(seed).random
-    mrs = {}
+    mrs: dict[str, dict[str, str]] = {}
     while len(mrs) < sum(MR_COUNTS.values()):
         mr = draw_mr(draw)
         mrs.setdefault(" | ".join(f"{slot} : {value}" for slot, value in mr.items()), mr)
@@ -64,7 +69,8 @@ def make_splits(seed):
         rows = []
         for _ in range(count):
             written, mr = next(remaining)
-            wanted, texts = pick(draw, REFERENCES), {}
+            wanted = pick(draw, REFERENCES)
+            texts: dict[str, None] = {}
             while len(texts) < wanted:
                 texts[reference(draw, mr)] = None
             rows += [(written, text) for text in texts]
@@ -72,16 +78,16 @@ def make_splits(seed):
     return splits
 
 
-def draw_triple_sets(seed, counts):
-    """Returns ``{split: [(category, subject, [(Fact, value), ...], [text, ...]), ...]}``.
-
-    No set of facts is in two splits.
+def draw_triple_sets(seed: int,
+                     counts: Mapping[str, Sequence[tuple[int, Sequence[str]]]]) -> dict[str, list[TripleSet]]:
+    """Returns ``{split: triple sets}``; no set of facts is in two splits.
 
     Args:
         seed: of the random numbers.
-        counts: ``{split: ((how many, categories), ...)}``.
+        counts: ``{split: ((number of sets, categories), ...)}``.
     """
-    draw, seen, splits = random.Random(seed).random, set(), {}
+    draw, seen = random.Random(seed).random, set()
+    splits: dict[str, list[TripleSet]] = {}
     for split, parts in counts.items():
         splits[split] = []
         for count, categories in parts:
@@ -98,8 +104,8 @@ def draw_triple_sets(seed, counts):
     return splits
 
 
-def webnlg_document(sets):
-    """Returns triple sets in WebNLG's layout; names have underscores there."""
+def webnlg_document(sets: Iterable[TripleSet]) -> dict[str, Any]:
+    """Returns triple sets in WebNLG's layout, which has underscores in names."""
     return {"entries": [{str(number): {
         "category": category, "size": str(len(facts)),
         "modifiedtripleset": [{"subject": subject.replace(" ", "_"), "property": fact.predicate,
@@ -108,26 +114,27 @@ def webnlg_document(sets):
         for number, (category, subject, facts, texts) in enumerate(sets, 1)]}
 
 
-def dart_document(sets):
-    """Returns triple sets in DART's layout; predicates are in capitals there."""
+def dart_document(sets: Iterable[TripleSet]) -> list[dict[str, Any]]:
+    """Returns triple sets in DART's layout, which has predicates in capitals."""
     return [{"tripleset": [[subject, re.sub("([A-Z])", r"_\1", fact.predicate).upper(), value]
                            for fact, value in facts],
              "subtree_was_extended": False, "annotations": [{"source": "grammar", "text": text} for text in texts]}
             for _, subject, facts, texts in sets]
 
 
-def squad_document(draw, count, name):
-    """Returns passages in SQuAD's layout, each about two subjects and an article of its own.
+def squad_document(draw: Draw, count: int, name: str) -> dict[str, Any]:
+    """Returns articles in SQuAD's layout, each of one passage about two subjects.
 
     Args:
         draw: source of randomness.
-        count: how many.
+        count: number of articles.
         name: prefix of the questions' ids.
     """
-    articles = []
+    articles: list[dict[str, Any]] = []
     while len(articles) < count:
-        about = [(category, draw_subject(draw, category)) for category in shuffled(draw, CATEGORIES)[:2]]
-        about = [(*one, draw_facts(draw, one[0], size)) for one, size in zip(about, (3, 2))]
+        subjects = [(category, draw_subject(draw, category)) for category in shuffled(draw, CATEGORIES)[:2]]
+        about = [(category, subject, draw_facts(draw, category, size))
+                 for (category, subject), size in zip(subjects, (3, 2))]
         passage = " ".join(describe(draw, *one) for one in about)
         asked = [(subject, fact, value) for _, subject, facts in about for fact, value in facts
                  if len(re.findall(rf"\b{re.escape(value)}\b", passage)) == 1]
@@ -140,52 +147,52 @@ def squad_document(draw, count, name):
     return {"version": "1.1", "data": articles}
 
 
-def gold_answers(fact, value):
-    """Returns the answers that count as right: the value and, for a person, the surname alone."""
+def gold_answers(fact: Fact, value: str) -> list[str]:
+    """Returns the answers that count as right: the value and, for a person, also the surname."""
     return [value, value.split()[-1]] if fact.kind == "person" else [value]
 
 
-def squad_documents(seed):
-    """Returns ``{raw file's name: document}``; no passage is in both."""
+def squad_documents(seed: int) -> dict[str, dict[str, Any]]:
+    """Returns ``{name of the raw file: document}``."""
     draw = random.Random(seed).random
     return {name: squad_document(draw, count, name) for name, count in PASSAGES.items()}
 
 
-def write_raw(name, folder, seed):
-    """Writes the raw files of a set and yields ``(split, its formatted records, by a function of the tokenizer)``."""
+def write_raw(name: str, folder: str, seed: int,
+              tokenizer: Tokenizer) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Writes the raw files of a data set and yields ``(split, formatted records)``."""
     if name == "e2e":
         for split, rows in make_splits(seed).items():
             path = os.path.join(folder, split + ".txt")
             with atomic_write(path) as file:
                 file.writelines(f"{mr}||{text} \n" for mr, text in rows)
-            yield split, lambda _, path=path: convert_e2e(path)
+            yield split, convert_e2e(path)
     elif name == "squad":
         for raw, document in squad_documents(seed).items():
             path = os.path.join(folder, raw + ".json")
             write_json(path, document)
             for split in ("train", "valid") if raw == "train" else ("test",):
-                yield split, lambda tokenizer, path=path, split=split: convert_squad(path, split, tokenizer)
+                yield split, convert_squad(path, split, tokenizer)
     else:
-        layout, convert, counts = {"webnlg": (webnlg_document, convert_webnlg, WEBNLG_COUNTS),
-                                   "dart": (dart_document, convert_dart, DART_COUNTS)}[name]
-        for split, sets in draw_triple_sets(seed, counts).items():
+        is_webnlg = name == "webnlg"
+        for split, sets in draw_triple_sets(seed, WEBNLG_COUNTS if is_webnlg else DART_COUNTS).items():
             path = os.path.join(folder, split + ".json")
-            write_json(path, layout(sets))
-            yield split, lambda _, path=path: convert(path)
+            write_json(path, webnlg_document(sets) if is_webnlg else dart_document(sets))
+            yield split, convert_webnlg(path) if is_webnlg else convert_dart(path)
 
 
-def make_demo_data(folder, vocab, seed=1, name="e2e"):
-    """Writes a set's files into ``folder`` and returns ``{split: number of rows}``."""
+def make_demo_data(folder: str, vocab: str | os.PathLike, seed: int, name: str) -> dict[str, int]:
+    """Writes the files of the data set ``name`` into ``folder`` and returns ``{split: number of rows}``."""
     tokenizer = load_tokenizer(vocab)
     counts = {}
-    for split, records in write_raw(name, folder, seed):
+    for split, records in write_raw(name, folder, seed, tokenizer):
         path = os.path.join(folder, split)
-        counts[split] = write_json_lines(path + "_formatted.jsonl", records(tokenizer))
+        counts[split] = write_json_lines(path + "_formatted.jsonl", records)
         encode_file(tokenizer, path + "_formatted.jsonl", path + ".jsonl")
     return counts
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Makes the demo data."""
     parser = argparse.ArgumentParser(prog="make_demo_data.py", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", nargs="?", default="e2e", choices=DATASETS, help="whose format (default: e2e)")

@@ -1,12 +1,13 @@
 """A small grammar of English about made-up buildings, universities, dishes, astronauts, artists and asteroids.
 
-A subject has facts; each fact can be worded in several ways behind the subject, and asked for. Texts word each of the
-given facts once. All randomness comes from ``draw``, a function that returns floats in [0, 1).
+A subject has facts. Each fact has several wordings, which follow the subject, and questions that ask for it. Texts word
+each of the given facts once. All randomness comes from ``draw``, a function that returns floats in [0, 1).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.demo.grammar import pick, shuffled
+from common.demo.grammar import Draw, pick, shuffled
 
 TOWNS = ("Aldermouth", "Brindle Cross", "Carrow", "Dunmere", "Eskby", "Fenwick Sound", "Garrowhill", "Hollin Bridge",
          "Kestrel Bay", "Lowmarsh", "Merriden", "Norham Quay", "Otterby", "Penhallow", "Ravensea", "Skelby")
@@ -43,15 +44,15 @@ class Fact:
 
     Attributes:
         predicate: its name in a triple.
-        kind: of its values: ``person``, ``town``, ``year``, a range of numbers ``(least, most)``, or a key of PLAIN.
+        kind: of its values: ``person``, ``town``, ``year``, a range of numbers ``(min, max)``, or a key of PLAIN.
         wordings: what follows the subject; ``{o}`` stands for the value.
-        questions: ``{s}`` stands for the subject.
+        questions: what asks for the value; ``{s}`` stands for the subject.
     """
 
     predicate: str
-    kind: object
-    wordings: tuple
-    questions: tuple
+    kind: str | tuple[int, int]
+    wordings: tuple[str, ...]
+    questions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Category:
 
     noun: str
     is_person: bool
-    facts: tuple
+    facts: tuple[Fact, ...]
 
 
 CATEGORIES = {
@@ -114,8 +115,8 @@ CATEGORIES = {
 }
 
 
-def draw_value(draw, kind):
-    """Returns a value of a Fact's kind, as text."""
+def draw_value(draw: Draw, kind: str | tuple[int, int]) -> str:
+    """Returns a random value of a Fact's kind, as text."""
     if kind == "person":
         return f"{pick(draw, GIVEN_NAMES)} {pick(draw, SURNAMES)}"
     if kind == "town":
@@ -127,35 +128,37 @@ def draw_value(draw, kind):
     return pick(draw, PLAIN[kind])
 
 
-def draw_subject(draw, category):
-    """Returns the name of a made-up subject of a category."""
+def draw_subject(draw: Draw, category: str) -> str:
+    """Returns a random name of a made-up subject of a category."""
     return " ".join(pick(draw, words) for words in NAMES[category])
 
 
-def draw_facts(draw, category, count):
-    """Returns ``count`` different facts with values, no value twice: a list of ``(Fact, value)``."""
-    facts, values = shuffled(draw, CATEGORIES[category].facts)[:count], {}
+def draw_facts(draw: Draw, category: str, count: int) -> list[tuple[Fact, str]]:
+    """Returns ``count`` different random facts of a category, each with its value, no value twice."""
+    facts = shuffled(draw, CATEGORIES[category].facts)[:count]
+    values: dict[str, None] = {}
     while len(values) < len(facts):
         values[draw_value(draw, facts[len(values)].kind)] = None
     return list(zip(facts, values))
 
 
-def describe(draw, category, subject, facts):
-    """Returns a text of one sentence or several that says each of the facts once.
+def describe(draw: Draw, category: str, subject: str, facts: Sequence[tuple[Fact, str]]) -> str:
+    """Returns a text of one or more sentences that words each of the facts once.
 
     Args:
         draw: source of randomness.
         category: key of CATEGORIES.
-        subject: name.
-        facts: list of ``(Fact, value)``.
+        subject: its name.
+        facts: ``(Fact, value)`` of each.
     """
-    kind, remaining, sentences = CATEGORIES[category], shuffled(draw, facts), []
+    kind, remaining = CATEGORIES[category], shuffled(draw, facts)
+    sentences: list[str] = []
     relative = "who" if kind.is_person else "which"
     while remaining:
         size = 1 + int(draw() * 1.8)
         wordings = [pick(draw, fact.wordings).format(o=value) for fact, value in remaining[:size]]
         remaining = remaining[size:]
-        names = (subject,)
+        names: tuple[str, ...] = (subject,)
         if sentences:
             names = (subject, subject.split()[-1]) if kind.is_person else ("It", "It", f"The {kind.noun}", subject)
         name = pick(draw, names)

@@ -1,11 +1,14 @@
 """The scores of the E2E challenge: BLEU, NIST, METEOR, ROUGE_L and CIDEr.
 
 The numbers are those of the challenge's own program, e2e-metrics (Dusek, Novikova and Rieser, 2020, "Evaluating the
-state-of-the-art of end-to-end natural language generation"), with its Python option ``-p``. That program has two
-faults, which ``corrected=True`` leaves out, and which touch only BLEU and NIST:
-- an output of L tokens adds L - n + 1 to the number of n-grams, also where that is negative;
+state-of-the-art of end-to-end natural language generation"), with its Python option ``-p``. That program has two bugs.
+They change only BLEU and NIST, and ``corrected=True`` computes the scores without them:
+- an output of L tokens adds L - n + 1 to the number of n-grams, even if that is negative;
 - an output without tokens counts as one token.
 """
+
+import os
+from collections.abc import Sequence
 
 import numpy as np
 from pycocoevalcap.cider.cider import Cider
@@ -22,23 +25,23 @@ from common.metrics.ptb_tokenizer import ptb_tokenize
 from common.metrics.segments import read_segments
 
 METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
-EMPTY_TOKEN = "<empty>"  # mteval-v13a's tokenisation parts < and > from words, so no text holds this token
+EMPTY_TOKEN = "<empty>"  # mteval-v13a's tokenization separates < and > from words, so no text has this token
 
-# The official program puts at least TINY matches over at least SMALL n-grams, so that BLEU's logarithms exist.
-TINY = 1e-15
-SMALL = 1e-9
+# The official program takes at least MIN_MATCHES matches and MIN_NGRAMS n-grams, so that BLEU's logarithms exist.
+MIN_MATCHES = 1e-15
+MIN_NGRAMS = 1e-9
 
 
-def read_references(path):
+def read_references(path: str | os.PathLike) -> list[list[str]]:
     """Reads groups of references: those of one output on consecutive lines, one blank line after each group.
 
     Returns:
-        list of groups, each a list of at least one string, stripped of surrounding white space.
+        list of groups, each a list of at least one string, stripped of surrounding whitespace.
 
     Raises:
         UserError: the file is missing, empty or not UTF-8, a line holds another line separator, or a group is empty.
     """
-    groups = [[]]
+    groups: list[list[str]] = [[]]
     for line_number, text in read_segments(path):
         if text:
             groups[-1].append(text)
@@ -50,7 +53,8 @@ def read_references(path):
     return groups if groups[-1] else groups[:-1]
 
 
-def check_counts(references, predictions, reference_path, prediction_path):
+def check_counts(references: Sequence[Sequence[str]], predictions: Sequence[str],
+                 reference_path: str | os.PathLike, prediction_path: str | os.PathLike) -> None:
     """Checks that there is one output for each group of references.
 
     Raises:
@@ -66,23 +70,24 @@ def check_counts(references, predictions, reference_path, prediction_path):
     else:
         return
     raise UserError(f"{surplus}. {reference_path} has {len(references)} groups of references (a blank line ends each), "
-                    f"{prediction_path} has {len(predictions)} lines; expected one line a group, REF before PRED")
+                    f"{prediction_path} has {len(predictions)} lines; expected one line per group, REF before PRED")
 
 
-def tokenize_13a(text):
-    """Tokenises as mteval-v13a does (sacrebleu's code) and lower-cases each token; returns a list of strings."""
-    # Lower-casing comes last, as in the official program: before, "&AMP;" would become an entity.
+def tokenize_13a(text: str) -> list[str]:
+    """Returns the tokens of mteval-v13a (by sacrebleu's code), each in lower case."""
+    # Lower-casing comes last, as in the official program: if it came first, "&AMP;" would become an entity.
     return [token.lower() for token in Tokenizer13a()(text).split()]
 
 
-def _reference_streams(references):
-    """Turns groups of strings into sacrebleu's streams: stream k has the k-th reference of each group or None."""
+def _reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """Returns sacrebleu's streams of groups of strings: stream k has the k-th reference of each group or None."""
     width = max(map(len, references))
     return [[group[index] if index < len(group) else None for group in references] for index in range(width)]
 
 
-def bleu(references, predictions, corrected=False):
-    """BLEU-4 of a corpus, 0 to 1 (Papineni et al., 2002), counted by sacrebleu.
+def bleu(references: Sequence[Sequence[Sequence[str]]], predictions: Sequence[Sequence[str]],
+         corrected: bool) -> Tally:
+    """Returns the tally of BLEU-4, from 0 to 1 (Papineni et al., 2002), counted by sacrebleu.
 
     Args:
         references: for each segment a list of at least one list of tokens.
@@ -90,7 +95,7 @@ def bleu(references, predictions, corrected=False):
         corrected: without the official program's negative numbers of n-grams.
 
     Returns:
-        Tally; the segments' own scores are smoothed.
+        Tally; the scores of single segments are smoothed.
     """
     streams = _reference_streams([list(map(" ".join, group)) for group in references])
     counts = count_bleu(BLEU(tokenize="none", force=True), list(map(" ".join, predictions)), streams)
@@ -98,20 +103,21 @@ def bleu(references, predictions, corrected=False):
     if not corrected:
         counts[:, 2 + ORDER:] = counts[:, :1] - np.arange(ORDER)
 
-    def score(sums):
-        return [score / 100 for score in score_counts(sums, TINY, SMALL, smooth_method="none")]
+    def score(sums: np.ndarray) -> list[float]:
+        return [score / 100 for score in score_counts(sums, MIN_MATCHES, MIN_NGRAMS, smooth_method="none")]
 
     return Tally(counts, score, segment_scores)
 
 
-def bleu_signature(references):
-    """Returns sacrebleu's signature of what ``corrected`` BLEU is (where each order has a match), a string."""
+def bleu_signature(references: Sequence[Sequence[str]]) -> str:
+    """Returns sacrebleu's signature of the BLEU that equals the ``corrected`` one if every order has a match."""
     metric = BLEU(lowercase=True, tokenize="13a", smooth_method="none", references=_reference_streams(references))
     return str(metric.get_signature())
 
 
-def tally_ngrams(references, predictions, corrected=False):
-    """Returns the tallies of BLEU and NIST as a dict; arguments as for tally_e2e. Needs no Java."""
+def tally_ngrams(references: Sequence[Sequence[str]], predictions: Sequence[str],
+                 corrected: bool = False) -> dict[str, Tally]:
+    """Returns the tallies of BLEU and NIST; arguments as for ``tally_e2e``. Needs no Java."""
     empty = [] if corrected else [EMPTY_TOKEN]
     prediction_tokens = [tokenize_13a(prediction) or empty for prediction in predictions]
     reference_tokens = [[tokenize_13a(reference) or empty for reference in group] for group in references]
@@ -119,12 +125,12 @@ def tally_ngrams(references, predictions, corrected=False):
             "NIST": nist(reference_tokens, prediction_tokens, corrected)}
 
 
-def tally_captions(references, predictions):
-    """Returns the tallies of METEOR, ROUGE_L and CIDEr as a dict, by pycocoevalcap; arguments as for tally_e2e.
+def tally_captions(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, Tally]:
+    """Returns the tallies of METEOR, ROUGE_L and CIDEr, by pycocoevalcap; arguments as for ``tally_e2e``.
 
     ROUGE_L: Lin (2004), beta 1.2, best precision and best recall over the references. CIDEr: Vedantam et al. (2015),
-    in pycocoevalcap's form (CIDEr-D: clipped, with a length penalty of sigma 6, times 10); the document frequencies
-    stay those of all the references when segments are resampled.
+    in pycocoevalcap's form (CIDEr-D: clipped, with a length penalty of sigma 6, times 10). Its document frequencies
+    are those of all the references, also when segments are resampled.
     """
     tokenized = iter(ptb_tokenize([reference for group in references for reference in group]))
     reference_texts = [[next(tokenized) for _ in group] for group in references]
@@ -137,28 +143,24 @@ def tally_captions(references, predictions):
             "CIDEr": mean_tally(Cider().compute_score(gold, outputs)[1])}
 
 
-def tally_e2e(references, predictions, corrected=False):
+def tally_e2e(references: Sequence[Sequence[str]], predictions: Sequence[str],
+              corrected: bool = False) -> dict[str, Tally]:
     """Scores outputs against one or several references each, as the E2E challenge does.
 
     Args:
-        references: list of groups, each a list of at least one string, none with a line separator.
-        predictions: list of strings, one for each group; an empty one counts.
-        corrected: leave out the official program's two faults (BLEU and NIST; see the module).
+        references: groups, each of at least one string, none with a line separator.
+        predictions: one string per group; an empty one counts.
+        corrected: BLEU and NIST without the official program's two bugs (see the module).
 
     Returns:
-        dict of ``Tally`` in the order of ``METRICS``: BLEU, METEOR and ROUGE_L from 0 to 1, NIST and CIDEr from 0 up.
+        the tallies in the order of ``METRICS``: BLEU, METEOR and ROUGE_L from 0 to 1, NIST and CIDEr from 0 up.
 
     Raises:
-        UserError: Java is missing or METEOR or the tokeniser fails; no reference holds a word.
-        ValueError: the two lists differ in length, are empty, or a group is.
+        UserError: Java is missing, METEOR or the tokenizer fails, or no reference holds a word.
+        ValueError: the two lists differ in length, are empty, or a group is empty.
     """
     if not predictions or len(references) != len(predictions) or not all(references):
         raise ValueError(f"{len(references)} groups of references ({sum(map(bool, references))} of them not empty) for "
                          f"{len(predictions)} predictions; expected one group, not empty, for each prediction")
     tallies = {**tally_ngrams(references, predictions, corrected), **tally_captions(references, predictions)}
     return {metric: tallies[metric] for metric in METRICS}
-
-
-def score_e2e(references, predictions, corrected=False):
-    """Returns the corpus' scores as a dict of floats; all else as for tally_e2e."""
-    return {metric: tally.corpus_score for metric, tally in tally_e2e(references, predictions, corrected).items()}

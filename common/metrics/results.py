@@ -1,51 +1,60 @@
-"""What both scoring programs give besides their table: intervals, scores of segments, a record of what was measured."""
+"""What the scoring programs write besides their table: intervals, scores of segments, a record of what was measured."""
 
+import argparse
 import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 from common.errors import UserError
 from common.files import find_input, sha256_of, write_json, write_json_lines
-from common.metrics.bootstrap import FEWEST_SAMPLES, USUAL_SAMPLES, segment_records
+from common.metrics.bootstrap import DEFAULT_SAMPLES, MIN_SAMPLES, Tally, segment_records
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--bootstrap``, ``--segments`` and ``--json`` to an argparse parser."""
     parser.add_argument("--bootstrap", metavar="N", type=int,
-                        help=f"95 %% intervals from N resamples of the segments ({USUAL_SAMPLES} is usual, and taken "
-                             "for two systems if this option is not given)")
+                        help=f"95 %% intervals from N resamples of the segments ({DEFAULT_SAMPLES} is usual, and the "
+                             "default for two systems)")
     parser.add_argument("--segments", metavar="FILE", help="also write each segment's scores, as JSON lines")
     parser.add_argument("--json", metavar="FILE", help="also write the scores at full precision, with what they depend "
                                                        "on: versions, options, counts, sha256 of the inputs")
 
 
-def check_options(options):
-    """Raises UserError unless ``--bootstrap`` is absent or enough for a 95 % interval."""
-    if options.bootstrap is not None and options.bootstrap < FEWEST_SAMPLES:
-        raise UserError(f"--bootstrap {options.bootstrap}: expected a number of resamples from {FEWEST_SAMPLES} up "
-                        f"({USUAL_SAMPLES} is usual): fewer have no 95 % interval")
+def check_options(options: argparse.Namespace) -> None:
+    """Checks ``--bootstrap``.
+
+    Raises:
+        UserError: it is given and too small for a 95 % interval.
+    """
+    if options.bootstrap is not None and options.bootstrap < MIN_SAMPLES:
+        raise UserError(f"--bootstrap {options.bootstrap}: expected a number of resamples from {MIN_SAMPLES} up "
+                        f"({DEFAULT_SAMPLES} is usual): fewer have no 95 % interval")
 
 
-def format_interval(interval, decimals=4, sign=""):
-    """Returns the words ``0.1234 to 0.2345`` for an interval of two floats."""
-    return " to ".join(f"{end:{sign}.{decimals}f}" for end in interval)
+def format_interval(interval: Sequence[float], decimals: int = 4, sign: str = "") -> str:
+    """Returns the text ``0.1234 to 0.2345`` for an interval of two floats; ``sign`` is ``"+"`` or ``""``."""
+    return " to ".join(f"{bound:{sign}.{decimals}f}" for bound in interval)
 
 
-def input_record(path):
+def input_record(path: str) -> dict[str, str]:
     """Returns an input's path and the SHA-256 of its (unpacked) bytes, for JSON."""
     return {"path": path, "sha256": sha256_of(find_input(path))}
 
 
-def versions(packages):
-    """Returns the versions of Python and of installed packages as a dict."""
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of Python and of installed packages."""
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
-def write_results(options, systems, record):
-    """Writes the files of ``--segments`` and ``--json``, where they are asked for.
+def write_results(options: argparse.Namespace, systems: Sequence[Mapping[str, Tally]],
+                  record: Callable[[], dict[str, Any]]) -> None:
+    """Writes the files of ``--segments`` and ``--json`` if they are asked for.
 
     Args:
-        systems: list of dicts from metric to ``Tally``.
-        record: function of no argument that returns what the JSON file holds.
+        options: namespace with the options of ``add_options``.
+        systems: dicts from metric to ``Tally``.
+        record: function that returns the content of the JSON file.
 
     Raises:
         UserError: a file cannot be written.

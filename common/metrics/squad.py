@@ -1,50 +1,52 @@
 """Exact match and F1 of SQuAD v1.1.
 
 Rajpurkar et al. (2016), "SQuAD: 100,000+ questions for machine comprehension of text", section 6.1.
-Answers are compared without case, punctuation, the articles a, an and the, and superfluous white space, as the official
+Answers are compared without case, punctuation, the articles a, an and the, and superfluous whitespace, as the official
 evaluation program does. A question's score is the best over its gold answers; a question without a prediction has 0.
 """
 
 import collections
+import os
 import re
 import string
+from collections.abc import Collection, Sequence
 
 from common.checks import member, require
 from common.errors import UserError
 from common.files import read_json
-from common.metrics.bootstrap import mean_tally
+from common.metrics.bootstrap import Tally, mean_tally
 
 METRICS = ("exact_match", "f1")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normalise(answer):
+def normalize(answer: str) -> str:
     """Returns an answer as it is compared; only ASCII punctuation is deleted, as in the official program."""
     return " ".join(ARTICLES.sub(" ", answer.lower().translate(WITHOUT_PUNCTUATION)).split())
 
 
-def exact_match(prediction, gold):
+def exact_match(prediction: str, gold: str) -> float:
     """Returns 1.0 for equal answers, else 0.0."""
-    return float(normalise(prediction) == normalise(gold))
+    return float(normalize(prediction) == normalize(gold))
 
 
-def f1(prediction, gold):
-    """Returns the harmonic mean of precision and recall of the words, 0 to 1; 0 where no word is shared."""
-    found, wanted = normalise(prediction).split(), normalise(gold).split()
-    shared = sum((collections.Counter(found) & collections.Counter(wanted)).values())
-    return 2 * shared / (len(found) + len(wanted)) if shared else 0.0
+def f1(prediction: str, gold: str) -> float:
+    """Returns the harmonic mean of precision and recall of the words, from 0 (no word is shared) to 1."""
+    found, expected = normalize(prediction).split(), normalize(gold).split()
+    shared = sum((collections.Counter(found) & collections.Counter(expected)).values())
+    return 2 * shared / (len(found) + len(expected)) if shared else 0.0
 
 
-def tally_squad(answers, predictions):
+def tally_squad(answers: Collection[Sequence[str]], predictions: Collection[str | None]) -> dict[str, Tally]:
     """Scores predicted answers.
 
     Args:
-        answers: for each question a list of at least one gold answer.
-        predictions: for each question a string, or None where there is none.
+        answers: for each question at least one gold answer.
+        predictions: for each question a string, or None if there is no prediction.
 
     Returns:
-        dict of ``Tally`` in the order of ``METRICS``, from 0 to 100.
+        the tallies in the order of ``METRICS``, scores from 0 to 100.
     """
     measures = {"exact_match": exact_match, "f1": f1}
     return {name: mean_tally([0.0 if prediction is None else 100 * max(measure(prediction, text) for text in gold)
@@ -52,23 +54,23 @@ def tally_squad(answers, predictions):
             for name, measure in measures.items()}
 
 
-def read_answers(path):
+def read_answers(path: str | os.PathLike) -> dict[str, list[str]]:
     """Reads the gold answers of a file in the layout of the published ones.
 
     Returns:
         ``{question's id: [answer, ...]}``.
 
     Raises:
-        UserError: the file has another layout, an id comes twice, or a question has no answer.
+        UserError: the file has another layout, an id appears twice, or a question has no answer.
     """
-    answers = {}
+    answers: dict[str, list[str]] = {}
     for number, article in enumerate(member(read_json(path), "data", list, path), 1):
         for paragraph in member(article, "paragraphs", list, f"{path}: article {number}"):
             for entry in member(paragraph, "qas", list, f"{path}: article {number}"):
                 identity = member(entry, "id", str, f"{path}: article {number}")
                 where = f"{path}: question {identity}"
                 if identity in answers:
-                    raise UserError(f"{where}: comes twice")
+                    raise UserError(f"{where}: appears twice")
                 answers[identity] = [member(answer, "text", str, where)
                                      for answer in member(entry, "answers", list, where)]
                 if not answers[identity]:
@@ -78,11 +80,11 @@ def read_answers(path):
     return answers
 
 
-def read_answer_predictions(path):
+def read_answer_predictions(path: str | os.PathLike) -> dict[str, str]:
     """Reads predictions, one JSON object ``{question's id: answer}``.
 
     Raises:
-        UserError: the file holds something else.
+        UserError: the file is something else.
     """
     predictions = require(read_json(path), dict, path, "the document")
     return {identity: require(text, str, path, f"the answer to {identity}") for identity, text in predictions.items()}

@@ -17,7 +17,7 @@ from common.errors import UserError
 from common.files import atomic_write, write_json
 from common.model.checkpoint import check_shapes
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
-from common.model.weight_files import FOLDER_FILES, part_files, read_arrays, resolve_checkpoint
+from common.model.weight_files import FOLDER_FILES, read_arrays, resolve_checkpoint, shard_files
 from common.paths import PRETRAINED
 
 REPOSITORY_OWNER = "openai-community"
@@ -47,7 +47,7 @@ def fetch(name, source):
         place(config, folder / "config.json", may_link=False)
     else:
         write_json(folder / "config.json", config_of(CARDS[name]))
-    for part in dict.fromkeys([*part_files(weights), weights]):  # an index comes last: it makes the model complete
+    for part in dict.fromkeys([*shard_files(weights), weights]):  # an index comes last: it makes the model complete
         place(part, folder / os.path.basename(part).removeprefix(f"{name}-"), may_link=not source)
     print(f"{resolve_checkpoint(folder)}: {'copied' if source else 'downloaded'} and valid")
 

@@ -1,13 +1,15 @@
-"""LoRA's weights as numpy arrays: their names and shapes, their first values, and merging them into a backbone."""
+"""LoRA's weights as numpy arrays: their names and shapes, their initial values, and merging them into a backbone."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from common.errors import UserError
+from common.model.model_cards import ModelCard
 
-# For each projection of a block: the targets that lie side by side in its output.
+# For each projection of a block: the targets whose outputs are concatenated in its output.
 PROJECTIONS = {
     "attn.c_attn": ("q", "k", "v"),
     "attn.c_proj": ("o",),
@@ -19,34 +21,34 @@ TARGETS = tuple(target for targets in PROJECTIONS.values() for target in targets
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What decides a LoRA model's computation.
+    """The settings of LoRA that a model's computation depends on.
 
     Attributes:
         rank: r.
         alpha: the update is scaled by ``alpha / rank``.
-        dropout: on the input of the update, in training.
-        targets: the projections that have an update, of TARGETS.
+        dropout: probability, on the input of the update, in training.
+        targets: the projections that have an update, some of TARGETS.
     """
 
     rank: int = 4
     alpha: float = 32
     dropout: float = 0.0
-    targets: tuple = ("q", "v")
+    targets: tuple[str, ...] = ("q", "v")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         unknown = [target for target in self.targets if target not in TARGETS]
         if unknown or not self.targets:
             raise UserError(f"LoRA targets {','.join(self.targets) or '(none)'}: expected some of {','.join(TARGETS)}")
         if self.rank < 1:
             raise UserError(f"LoRA rank {self.rank}: expected 1 or more (full fine-tuning is not offered)")
 
-    def layer_arguments(self, *targets):
-        """Returns the keyword arguments of a MergedLinear whose output holds ``targets`` side by side."""
+    def layer_arguments(self, *targets: str) -> dict[str, Any]:
+        """Returns the keyword arguments of a MergedLinear whose output is the outputs of ``targets``, concatenated."""
         return {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout,
                 "enable_lora": tuple(target in self.targets for target in targets)}
 
 
-def lora_shapes(card, settings):
+def lora_shapes(card: ModelCard, settings: LoraSettings) -> dict[str, tuple[int, int]]:
     """Returns ``{name: shape}`` of every LoRA array; ``lora_A (k*r, in)``, ``lora_B (k*out, r)`` for k targets."""
     widths = {"attn.c_attn": (card.width, card.width), "attn.c_proj": (card.width, card.width),
               "mlp.c_fc": (card.width, 4 * card.width), "mlp.c_proj": (4 * card.width, card.width)}
@@ -62,8 +64,8 @@ def lora_shapes(card, settings):
     return shapes
 
 
-def initial_lora(card, settings, seed):
-    """Returns the first values ``{name: float32 array}``: A Kaiming-uniform with a = sqrt(5), B zero.
+def initial_lora(card: ModelCard, settings: LoraSettings, seed: int) -> dict[str, np.ndarray]:
+    """Returns the initial values ``{name: float32 array}``: A Kaiming-uniform with a = sqrt(5), B zero.
 
     Kaiming-uniform with that slope is uniform within ``1 / sqrt(fan_in)`` (He et al. 2015, section 2.2, equation 14).
     """
@@ -78,9 +80,17 @@ def initial_lora(card, settings, seed):
     return arrays
 
 
-def merge_lora(backbone, lora, settings):
-    """Returns the backbone with ``W + alpha / r * (B A).T`` in place of every updated weight (Hu et al. 2021, section
-    4.1); computed in float64, returned as float32."""
+def merge_lora(backbone: dict[str, np.ndarray], lora: dict[str, np.ndarray],
+               settings: LoraSettings) -> dict[str, np.ndarray]:
+    """Returns the backbone with ``W + alpha / r * (B A).T`` instead of every updated weight W.
+
+    Source: Hu et al. (2021), "LoRA", section 4.1. Computed in float64, returned as float32.
+
+    Args:
+        backbone: ``{name: array}``; weights ``(in, out)``.
+        lora: ``{name: array}`` of the shapes of ``lora_shapes``.
+        settings: the LoraSettings of ``lora``.
+    """
     merged = dict(backbone)
     for name, lora_a in lora.items():
         if not name.endswith("lora_A"):

@@ -13,7 +13,7 @@ class ModelCard:
         name: what ``--model_card`` takes.
         width: size of a hidden state (``n_embd``).
         layers: number of blocks (``n_layer``).
-        heads: attention heads a block (``n_head``); each is ``width // heads`` wide.
+        heads: attention heads per block (``n_head``); each is ``width // heads`` wide.
         folder: its folder under ``pretrained_checkpoints/``.
         positions: longest sequence (``n_positions``).
         vocabulary: number of tokens.
@@ -27,10 +27,6 @@ class ModelCard:
     positions: int = 1024
     vocabulary: int = VOCABULARY_SIZE
 
-    @property
-    def head_width(self):
-        return self.width // self.heads
-
 
 MODEL_CARDS = {
     card.name: card
@@ -43,13 +39,13 @@ MODEL_CARDS = {
 }
 
 
-def backbone_shapes(card):
+def backbone_shapes(card: ModelCard) -> dict[str, tuple[int, ...]]:
     """Returns ``{name: shape}`` of every array of a GPT-2 backbone, in Hugging Face's names and layout.
 
     Projections are stored ``(in, out)``; the output embedding is tied to ``transformer.wte.weight`` and has no entry.
     """
     width = card.width
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "transformer.wte.weight": (card.vocabulary, width),
         "transformer.wpe.weight": (card.positions, width),
     }

@@ -1,7 +1,7 @@
 """Reads torch's checkpoint files, zip and legacy, as numpy arrays: without torch, and without executing them.
 
 A torch checkpoint is a pickle, that is a small program. Here it may build dictionaries, lists, numbers, strings and
-tensors; whatever else it names is refused by name before anything of it runs.
+tensors. Whatever else it asks for is refused before it runs; the message names it.
 """
 
 import collections
@@ -20,7 +20,7 @@ from common.errors import UserError
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-DEEPEST = 50  # levels of nesting; a dictionary that holds itself would have no end
+MAX_DEPTH = 50  # levels of nesting; a dictionary that holds itself would have no end
 BFLOAT16 = "bfloat16"
 STORAGE_DTYPES = {
     "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": BFLOAT16,
@@ -30,7 +30,7 @@ STORAGE_DTYPES = {
 
 
 class _Storage(typing.NamedTuple):
-    """A run of elements in the file, named by the pickle but not read yet."""
+    """Consecutive elements in the file, named by the pickle but not read yet."""
 
     key: str
     dtype: str
@@ -42,20 +42,20 @@ class _Tensor(typing.NamedTuple):
 
     storage: _Storage
     offset: int
-    shape: tuple
-    strides: tuple
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
-def read_torch(path):
+def read_torch(path: str | os.PathLike) -> dict[typing.Any, typing.Any]:
     """Reads a file that ``torch.save`` wrote for a state dict or a dictionary around one.
 
     Returns:
-        The dictionary, nested as in the file, with numpy arrays in place of tensors. bfloat16 becomes float32, all
+        The dictionary, nested as in the file, with numpy arrays instead of tensors. bfloat16 becomes float32, all
         other dtypes stay. Arrays can be strided views that share memory, as the tensors did.
 
     Raises:
-        UserError: the file is missing, cut short, damaged or none of torch's, it names anything but plain data and
-            tensors, or it holds no dictionary.
+        UserError: the file is missing, truncated, damaged or not torch's, it asks for anything but plain data and
+            tensors, or its root is no dictionary.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -65,27 +65,27 @@ def read_torch(path):
         file.seek(0)
         try:
             root, storages = (_read_zip if is_zip else _read_legacy)(file, path)
-            found = _to_numpy(root, storages, path, DEEPEST)
+            found = _to_numpy(root, storages, path, MAX_DEPTH)
         except UserError:
             raise
         except Exception as error:  # a damaged pickle can end in any exception
-            raise UserError(f"{path}: cut short, damaged or not a torch checkpoint "
-                            f"({type(error).__name__}: {error}); fetch or write the file again") from error
+            raise UserError(f"{path}: truncated, damaged or not a torch checkpoint "
+                            f"({type(error).__name__}: {error}); download or write the file again") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds a {type(found).__name__}, expected a state dict: a dictionary of tensors")
     return found
 
 
 class _Unpickler(pickle._Unpickler):
-    """A pickle machine that knows tensors and nothing else.
+    """An unpickler that builds plain data and tensors and refuses everything else.
 
-    It is the one in Python, because the one in C allocates and fills whatever size a damaged file asks of its memo.
+    It extends Python's own, because the one in C allocates a memo of whatever size a damaged file asks for.
     """
 
     def __init__(self, file, path):
         super().__init__(file, encoding="utf-8")
         self.path = path
-        self.dtypes = {}  # of the storages met, by key
+        self.dtypes = {}  # of the storages found so far, by key
 
     def find_class(self, module, name):
         if module == "torch" and name in STORAGE_DTYPES:
@@ -94,19 +94,19 @@ class _Unpickler(pickle._Unpickler):
             return collections.OrderedDict
         if (module, name) == ("torch", "Size"):
             return lambda dimensions=(): tuple(dimensions)
-        # Fresh functions on every call, because a pickle can set attributes of what it is given.
+        # New functions on every call, because a pickle can set attributes of what it gets.
         if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return lambda tensor, *_: tensor
         raise UserError(f"{self.path}: refused, because it asks for {module}.{name} and only tensors and plain data "
-                        "are read; where you trust the file, load it in torch and save its state_dict() alone")
+                        "are read; if you trust the file, load it in torch and save only its state_dict()")
 
     def persistent_load(self, identifier):
         kind, dtype, key, _location, elements, *view = identifier
         if kind != "storage" or any(part is not None for part in view):
-            raise UserError(f"{self.path}: refused, because it asks for a stored {kind!r} where only whole storages "
-                            "of tensors are read; save the model's state_dict() with a newer torch")
+            raise UserError(f"{self.path}: refused, because it asks for a stored {kind!r} and only whole storages of "
+                            "tensors are read; save the model's state_dict() with a newer torch")
         if dtype not in STORAGE_DTYPES.values() or self.dtypes.setdefault(key, dtype) != dtype:
             raise ValueError(f"storage {key} has dtype {dtype!r}")
         return _Storage(key, dtype, elements)
@@ -117,8 +117,8 @@ def _read_zip(file, path):
     archive = zipfile.ZipFile(file)
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UserError(f"{path}: a zip archive with {len(pickles)} entries named data.pkl, where a torch checkpoint "
-                        "has one")
+        raise UserError(f"{path}: a zip archive with {len(pickles)} entries named data.pkl, expected one as in a torch "
+                        "checkpoint")
     folder = pickles[0][:-len("data.pkl")]
     order = "<"
     if folder + "byteorder" in archive.namelist():
@@ -134,7 +134,7 @@ def _read_zip(file, path):
 
 
 def _stored(archive, name):
-    """Returns an entry of the archive, refusing a compressed one: torch makes none, and it can unpack to any size."""
+    """Returns an entry of the archive; refuses a compressed one: torch writes none, and it can unpack to any size."""
     entry = archive.getinfo(name)
     if entry.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is compressed")
@@ -142,7 +142,7 @@ def _stored(archive, name):
 
 
 def _read_legacy(file, path):
-    """Returns the same as ``_read_zip`` for the format of torch before 1.6: pickles, then the storages one by one."""
+    """Returns the same as ``_read_zip`` for the format of torch before 1.6: pickles, then one storage after another."""
     size = os.fstat(file.fileno()).st_size
     if _Unpickler(file, path).load() != LEGACY_MAGIC:
         raise ValueError("the first bytes are not torch's")
@@ -170,7 +170,7 @@ def _stored_dtype(dtype, order):
 def _read_elements(stream, length, dtype, order):
     """Reads ``length`` bytes into a writable array ``(elements,)`` of the machine's byte order."""
     buffer = np.empty(length, np.uint8)
-    if stream.readinto(memoryview(buffer)) != length:
+    if stream.readinto(buffer.data) != length:
         raise EOFError(f"{length} bytes expected")
     stored = _stored_dtype(dtype, order)
     elements = buffer[:length // stored.itemsize * stored.itemsize].view(stored)
@@ -178,15 +178,15 @@ def _read_elements(stream, length, dtype, order):
     return widen_bfloat16(elements) if dtype == BFLOAT16 else elements
 
 
-def widen_bfloat16(bits):
-    """Returns as float32 the numbers whose bfloat16 bits are given as uint16: they are a float32's upper half."""
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """Returns as float32 the numbers whose bfloat16 bits are given as uint16: the upper half of a float32's bits."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _to_numpy(value, storages, path, depth):
-    """Returns ``value`` with arrays in place of ``_Tensor``s."""
+    """Returns ``value`` with arrays instead of ``_Tensor``s."""
     if depth == 0:
-        raise ValueError(f"nested deeper than {DEEPEST} levels")
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, _Tensor):
         return _view(value, storages)
     if isinstance(value, dict):
@@ -199,12 +199,12 @@ def _to_numpy(value, storages, path, depth):
 
 
 def _view(tensor, storages):
-    """Returns the array that a tensor shows of its storage, after checking that it stays inside."""
+    """Returns a tensor's view of its storage, after checking that it stays inside."""
     storage, offset, shape, strides = tensor
     if not isinstance(storage, _Storage) or len(shape) != len(strides):
-        raise ValueError("a tensor without a storage, or with other than one stride a dimension")
+        raise ValueError("a tensor without a storage, or without exactly one stride per dimension")
     if any(type(number) is not int or number < 0 for number in (offset, storage.elements, *shape, *strides)):
-        raise ValueError("a tensor whose offset, shape or strides are not whole numbers from 0 on")
+        raise ValueError("a tensor whose offset, shape or strides are not integers from 0 up")
     elements = storages[storage.key]
     if math.prod(shape) == 0:
         return np.empty(tuple(shape), elements.dtype)

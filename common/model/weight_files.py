@@ -1,4 +1,4 @@
-"""Finds checkpoint files and reads them, whatever wrote them, as float32 arrays under Hugging Face's GPT-2 names."""
+"""Finds checkpoint files and reads them, of any origin, as float32 arrays under Hugging Face's GPT-2 names."""
 
 import functools
 import json
@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +21,22 @@ SUFFIXES = (".safetensors", ".pt", ".bin", ".pth")
 INDEX = ".index.json"
 FOLDER_FILES = ("model.safetensors", "model.safetensors" + INDEX, "pytorch_model.bin", "pytorch_model.bin" + INDEX)
 WRAPPERS = ("model_state_dict", "state_dict")
-ATTENTION_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # the causal mask that older files carry along
+ATTENTION_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # the causal mask, which older files contain
 OUTPUT_EMBEDDINGS = ("lm_head.weight", "lm_head.decoder.weight")
 INPUT_EMBEDDING = "transformer.wte.weight"
 NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")  # of safetensors
 LISTED = 4  # names that a message shows of a longer list
 
 
-def resolve_checkpoint(path):
+def resolve_checkpoint(path: str | os.PathLike) -> str:
     """Returns the file to read for what a command line names as a checkpoint.
 
-    That is the file itself; in a folder, its model file; for ``model.9000.pt`` a ``model.9000.safetensors`` beside it;
+    That is the file itself; for a folder, its model file; for ``model.9000.pt`` a ``model.9000.safetensors`` beside it;
     for ``gpt2-medium-pytorch_model.bin`` the model file of the folder ``gpt2-medium`` beside it or under
-    ``pretrained_checkpoints/``. Where another file than the one named is used, a line on stderr says so.
+    ``pretrained_checkpoints/``. If the file used is not the one named, a line on stderr says so.
 
     Raises:
-        UserError: there is none; the message lists the checkpoints that lie there.
+        UserError: there is none; the message lists the checkpoints in that folder.
     """
     named = Path(path)
     if named.is_file():
@@ -44,7 +45,7 @@ def resolve_checkpoint(path):
         for candidate in (named / name for name in FOLDER_FILES):
             if candidate.is_file():
                 return str(candidate)
-        raise UserError(f"{path}: a folder with none of {', '.join(FOLDER_FILES)} in it; {_checkpoints_in(named)}")
+        raise UserError(f"{path}: a folder without any of {', '.join(FOLDER_FILES)}; {_checkpoints_in(named)}")
     candidates = [named.with_suffix(".safetensors")] if named.suffix in SUFFIXES else []
     model, ending, _ = named.name.rpartition("-pytorch_model.bin")
     if ending:
@@ -54,64 +55,70 @@ def resolve_checkpoint(path):
             say_once(f"{path} does not exist, using {candidate}")
             return str(candidate)
     folder = named.parent
-    there = _checkpoints_in(folder) if folder.is_dir() else f"the folder {folder} does not exist either"
+    found = _checkpoints_in(folder) if folder.is_dir() else f"the folder {folder} does not exist either"
     model = model or named.name
     if model in ("gpt2", "gpt2-medium", "gpt2-large"):
-        there += f"; to fetch {model}: bash scripts/download_pretrained_checkpoints.sh {model}"
-    raise UserError(f"{path}: no such checkpoint; {there}")
+        found += f"; to download {model}: bash scripts/download_pretrained_checkpoints.sh {model}"
+    raise UserError(f"{path}: no such checkpoint; {found}")
 
 
 @functools.lru_cache(None)
-def say_once(note):
-    """Writes a note to stderr, the first time that a process has it."""
+def say_once(note: str) -> None:
+    """Writes a note to stderr; each text once per process."""
     print(f"note: {note}", file=sys.stderr)
 
 
 def _checkpoints_in(folder):
-    """Says which checkpoints and which folders with a model file lie in ``folder``."""
+    """Returns a phrase that lists the checkpoints, and the folders with a model file, in ``folder``."""
     names = [entry.name for entry in folder.iterdir() if entry.is_file() and entry.suffix in SUFFIXES]
     names += [entry.name + "/" for entry in folder.iterdir() if any((entry / name).is_file() for name in FOLDER_FILES)]
-    # by number where names have one: step 900 before step 1000
+    # Numbers in names are ordered as numbers: step 900 before step 1000.
     names.sort(key=lambda name: [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)])
-    return f"{folder} has {shorten(names, 20)}" if names else f"no checkpoint lies in {folder}"
+    return f"{folder} has {shorten(names, 20)}" if names else f"no checkpoint is in {folder}"
 
 
-def shorten(names, most=LISTED):
-    """Joins names with commas; of a long list the first few and how many more there are."""
+def shorten(names: Sequence[str], most: int = LISTED) -> str:
+    """Joins names with commas; a list of more than ``most`` ends in ``and N more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def part_files(path):
-    """Returns the files that hold the arrays: ``[path]``, or the parts that a Hugging Face index file names."""
+def shard_files(path: str) -> list[str]:
+    """Returns the files that hold the arrays: ``[path]``, or the shards that a Hugging Face index file names.
+
+    Raises:
+        UserError: the index names no shard, or one that does not exist.
+    """
     if not path.endswith(INDEX):
         return [path]
     weight_map = read_json(path).get("weight_map", {})
-    parts = [os.path.join(os.path.dirname(path), name) for name in sorted(set(weight_map.values()))]
-    absent = [part for part in parts if not os.path.isfile(part)]
-    if absent or not parts:
-        raise UserError(f"{path}: lists {len(parts)} parts, of which {shorten(absent) or 'none'} is missing")
-    return parts
+    shards = [os.path.join(os.path.dirname(path), name) for name in sorted(set(weight_map.values()))]
+    missing = [shard for shard in shards if not os.path.isfile(shard)]
+    if missing or not shards:
+        lacking = f", and {shorten(missing)} does not exist" if missing else ""
+        raise UserError(f"{path}: lists {len(shards)} shards{lacking}; download the checkpoint again")
+    return shards
 
 
-def read_arrays(path):
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads a checkpoint: safetensors, torch's zip or legacy format, or a Hugging Face folder.
 
     Args:
-        path: a file or a folder, as ``resolve_checkpoint`` takes it.
+        path: a file or a folder, as for ``resolve_checkpoint``.
 
     Returns:
         ``{name: float32 array}`` with names like ``transformer.h.0.attn.c_attn.weight``, whatever prefixes the file
         has. Wrappers (``model_state_dict``, ``state_dict``), attention-mask buffers and the output embedding, which is
-        tied to the input embedding, are gone.
+        tied to the input embedding, are removed.
 
     Raises:
-        UserError: no such file, not a checkpoint, damaged, or with something else than a model's floating arrays.
+        UserError: the file does not exist, is not a checkpoint, is damaged, or holds something else than
+            floating-point arrays.
     """
     path = resolve_checkpoint(path)
     arrays = {}
-    for part in part_files(path):
-        arrays.update(_unwrap(_read_file(part), part))
+    for shard in shard_files(path):
+        arrays.update(_unwrap(_read_file(shard), shard))
     return _canonical(arrays, path)
 
 
@@ -123,7 +130,7 @@ def _read_file(path):
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path}: a Git LFS pointer, not the checkpoint itself; fetch it with: git lfs pull")
+        raise UserError(f"{path}: a Git LFS pointer, not the checkpoint itself; download it with: git lfs pull")
     raise UserError(f"{path}: neither safetensors nor a torch checkpoint; " +
                     (f"it starts with {start[:16]!r}" if start else "it is empty"))
 
@@ -142,16 +149,20 @@ def _read_safetensors(path):
     return arrays
 
 
-def open_safetensors(path):
-    """Opens a safetensors file whose header holds; raises UserError for a damaged one."""
+def open_safetensors(path: str | os.PathLike) -> safetensors.safe_open:
+    """Opens a safetensors file, a context manager.
+
+    Raises:
+        UserError: the header is not that of a complete safetensors file.
+    """
     try:
         return safetensors.safe_open(path, framework="np")
     except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: cut short or damaged ({error}); fetch or write the file again") from error
+        raise UserError(f"{path}: truncated or damaged ({error}); download or write the file again") from error
 
 
 def _read_bfloat16(path, name):
-    """Reads one array that numpy has no dtype for, at the place that the header gives (already checked)."""
+    """Reads an array of bfloat16, which numpy has no dtype for, at the offsets in the header (already checked)."""
     with open(path, "rb") as file:
         (header_length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(header_length))[name]
@@ -166,13 +177,13 @@ def _unwrap(found, path):
             return _unwrap(found[wrapper], path)
     others = [str(name) for name, value in found.items() if not isinstance(value, np.ndarray)]
     if others:
-        raise UserError(f"{path}: {shorten(others)}: not arrays; expected a state dict, bare or under one of the keys "
-                        f"{', '.join(WRAPPERS)}")
+        raise UserError(f"{path}: {shorten(others)}: not arrays; expected a state dict, as the root or under "
+                        f"{' or '.join(WRAPPERS)}")
     return found
 
 
 def _canonical(arrays, path):
-    """Gives every array its full name and dtype, and drops what a GPT-2 does not need."""
+    """Returns the arrays under their full names as float32, without those that a GPT-2 does not need."""
     renamed = {}
     for name, array in arrays.items():
         short = name
@@ -183,7 +194,7 @@ def _canonical(arrays, path):
             continue
         full = short if short in OUTPUT_EMBEDDINGS else "transformer." + short
         if full in renamed:
-            raise UserError(f"{path}: {name} stands there a second time under another prefix")
+            raise UserError(f"{path}: {name} appears twice, under different prefixes; expected one array of this name")
         if not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{path}: {name} has dtype {array.dtype}, expected floating-point weights")
         renamed[full] = np.ascontiguousarray(array, np.float32)
@@ -191,6 +202,6 @@ def _canonical(arrays, path):
         if name in renamed:
             output = renamed.pop(name)
             if not np.array_equal(renamed.setdefault(INPUT_EMBEDDING, output), output):
-                raise UserError(f"{path}: {name} differs from {INPUT_EMBEDDING}; this GPT-2 ties the two, so the "
-                                "file is of another model")
+                raise UserError(f"{path}: {name} differs from {INPUT_EMBEDDING}; GPT-2 ties the two, so the file "
+                                "belongs to another model")
     return renamed

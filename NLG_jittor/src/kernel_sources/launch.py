@@ -7,12 +7,13 @@ import re
 
 import jittor as jt
 
+from common.precisions import PRECISIONS
+
 import device
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 BASE = {"cpu": ("dropout.h", "cpu.h"), "cuda": ("dropout.h", "cuda_products.h")}
 MORE = {"cpu": (), "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")  # in the order of the enumeration in the sources
 
 
 def is_half():
@@ -57,6 +58,7 @@ def run(source, inputs, outputs, **numbers):
     """
     shapes = [shape[0] if isinstance(shape[-1], str) else shape for shape in outputs]
     dtypes = [shape[1] if isinstance(shape[-1], str) else "float32" for shape in outputs]
+    # The sources' enumeration has the same order.
     data = {"precision": float(PRECISIONS.index(device.precision()))}
     for name, number in numbers.items():
         data[name] = float(number)

@@ -149,7 +149,7 @@ def test_squad_comes_from_its_own_pages(tmp_path, vocab, monkeypatch):
     monkeypatch.setattr(datasets, "SQUAD_UPSTREAM", (tmp_path / "nowhere").as_uri())
     with pytest.raises(UserError) as error:
         main(["squad", "--data", str(tmp_path / "data")])
-    for words in ("nowhere/train-v1.1.json", "fetch train-v1.1.json, dev-v1.1.json from", "into DIR/squad/"):
+    for words in ("nowhere/train-v1.1.json", "download train-v1.1.json, dev-v1.1.json from", "into DIR/squad/"):
         assert words in str(error.value)
 
 

@@ -147,7 +147,7 @@ def test_empty_references(decode, tmp_path, capsys):
     ({0: "p", 4: "p"}, r"predict.jsonl:2: id 4 is no row of the input file: it has rows 0 to 3"),
     ({-1: "p"}, r"predict.jsonl:1: id -1 is no row"),
     ({"0": "p"}, r"predict.jsonl:1: id '0' is no row"),
-    ([(0, "p"), (1, "p"), (0, "q")], r"predict.jsonl:3: id 0 a second time, first in line 1"),
+    ([(0, "p"), (1, "p"), (0, "q")], r"predict.jsonl:3: id 0 appears twice, first in line 1"),
     ({0: [1, 50257]}, r"predict.jsonl:1: 50257 is no id: expected integers from 0 to 50256"),
     ({0: [1.5]}, r"predict.jsonl:1: 1.5 is no id"),
     ({0: [True]}, r"predict.jsonl:1: True is no id"),

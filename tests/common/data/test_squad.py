@@ -74,7 +74,7 @@ def test_windows_fit_and_are_the_longest_that_fit(tokenizer, words, first, count
     try:
         kept = windows.shorten(passage, question, answer if is_training else None)
     except UserError as error:  # an answer as long as the window
-        assert is_training and re.search("does not fit|no room", str(error))
+        assert is_training and re.search("does not fit|no tokens", str(error))
         return
     whole, part = passage.split(), kept.split()
     starts = [start for start in range(len(whole) - len(part) + 1) if whole[start:start + len(part)] == part]
@@ -132,7 +132,7 @@ def test_mistakes_are_named(tmp_path, tokenizer):
         with pytest.raises(UserError, match=sentence):
             list(convert_squad(path, split, tokenizer, **window))
 
-    fails("paragraph 1, question 1: question and answer leave no room .* take a larger --seq_len", seq_len=40)
+    fails("paragraph 1, question 1: question and answer leave no tokens .* give a larger --seq_len", seq_len=40)
     entry["answers"][0]["answer_start"] = 0
     fails("found 'The mill' at character 0 of the passage, expected the answer 'Ann Orme'")
     entry["answers"] = []
@@ -186,7 +186,7 @@ def test_predictions_and_references_by_question(small, tokenizer, vocab, tmp_pat
 
 def test_rows_without_answers_are_refused():
     row = {"context": "c", "completion": "d", "id": "1", "answers": ["d"]}
-    with pytest.raises(UserError, match="f:2: the id '1' a second time"):
+    with pytest.raises(UserError, match="f:2: the id '1' appears twice"):
         references_document([("f:1", row), ("f:2", row)])
     with pytest.raises(UserError, match="f:1: no 'answers'"):
         references_document([("f:1", {"context": "c", "completion": "d", "id": "1"})])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.metrics.e2e import bleu_signature, check_counts, read_references, score_e2e, tally_ngrams, tokenize_13a
+from common.metrics.e2e import bleu_signature, check_counts, read_references, tally_e2e, tally_ngrams, tokenize_13a
 from common.metrics.segments import read_texts
 
 # All that Python's str.splitlines takes for a line end (its documentation's table), but \n.
@@ -100,9 +100,9 @@ def test_counts_that_do_not_match_are_refused_with_the_first_line(groups, output
 
 
 @pytest.mark.parametrize("references, predictions", [([], []), ([["a"]], []), ([["a"], []], ["a", "b"])])
-def test_score_e2e_refuses_lists_that_do_not_fit(references, predictions):
+def test_tally_e2e_refuses_lists_that_do_not_fit(references, predictions):
     with pytest.raises(ValueError, match="groups of references"):
-        score_e2e(references, predictions)
+        tally_e2e(references, predictions)
 
 
 # Tokens

