@@ -42,6 +42,8 @@ class Run:
         self.title = f"{self.task.title}, {self.description}, {self.card.name}"
         self.backbone = ROOT / "pretrained_checkpoints" / self.card.folder / "model.safetensors"
         self.training = {**training_flags(self.task, options.preset, self.card.name), **train}
+        # Beam search takes the checkpoint that training has written, also where training started from another one.
+        beam = {name: value for name, value in beam.items() if name != "lora_checkpoint"}
         self.beam = {**beam_flags(self.task, options.preset), **beam}
         self.score_sets = score_sets(self.task, self.data, self.full,
                                      options.preset == "sampled" and options.unit == "line")

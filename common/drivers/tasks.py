@@ -20,8 +20,9 @@ PAPER_BEAM = {"seq_len": 512, "eval_len": 64, "beam": 10, "length_penalty": 0.8,
 
 SQUAD_LORA = {"lora_targets": "q,k,v,o,fc,proj"}
 
-# Chosen by validation loss, see log/README.md: a backbone this small wants a higher rate than the paper's 2e-4.
-NANO_TRAINING = {"lr": 0.003, "clip": 1.0, "lora_dropout": 0.0, "label_smooth": 0.0}
+# A backbone this small wants a higher rate than the paper's 2e-4. Of the rates at which training does not amplify
+# rounding (docs/alignment.md) these have the lowest validation loss.
+NANO_TRAINING = {"lr": 0.001, "clip": 1.0}
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,16 @@ TASKS = {
                 preset_beam={"paper": {"length_penalty": 0.9}}),
     "webnlg": Task("WebNLG", "webnlg_challenge_2017", "webnlg", "demo/webnlg",
                    generation_scoring("webnlg", ("unseen", "seen", "all")),
-                   {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"}),
+                   {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"}, nano_training={"lr": 0.0007}),
     "dart": Task("DART", "dart", "dart", "demo/dart", generation_scoring("dart"),
                  {**DESCRIPTIONS, "demo": "made-up triples from a seeded grammar"},
-                 {"weight_decay": 0.0, "lora_dropout": 0.0, "label_smooth": 0.0}),
+                 {"weight_decay": 0.0, "lora_dropout": 0.0, "label_smooth": 0.0},
+                 nano_training={"lora_dropout": 0.1, "label_smooth": 0.1}),
     "squad": Task("SQuAD v1.1", "squad", "squad", "demo/squad", SQUAD_SCORING,
                   {**DESCRIPTIONS, "demo": "made-up passages from a seeded grammar",
                    "sampled": f"{' + '.join(map(str, ROWS['squad']))} questions, stratified"}, SQUAD_LORA,
                   {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
-                  nano_training={"lr": 0.001}, beam_flags_of_data=("seq_len", "eval_len")),
+                  beam_flags_of_data=("seq_len", "eval_len")),
 }
 
 

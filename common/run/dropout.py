@@ -5,7 +5,7 @@ the whole batch, its token's position in the row, and its feature. So neither pa
 were drawn before changes a mask, and a run that goes on where it was stopped draws those that it would have drawn.
 
 All numbers are unsigned integers of 32 bits that wrap around. This module is the plain twin that the frameworks'
-kernels are tested against; NLG_pytorch/src/kernels.py and NLG_jittor/src/kernel_sources/dropout.h have the same constants.
+kernels are tested against.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,8 @@ import pytest
 EXTRA_NAMES = {
     ("pytorch", "kernels.py", "product_dtype"): "torch has 16-bit types; Jittor's kernels round by themselves",
     ("pytorch", "kernels.py", "placement"): "one product for all updates; Jittor's kernel takes each by itself",
+    ("pytorch", "kernels.py", "mixed"): "in Jittor part of kernel_sources/dropout.h",
+    ("pytorch", "kernels.py", "signed"): "torch's integers have signs; Jittor's kernels have unsigned ones",
     ("pytorch", "kernels.py", "CrossEntropy"): "Jittor's operations with a gradient are in kernel_sources/functions.py",
     ("pytorch", "cuda_graphs.py", "SIZE_MULTIPLE"): "what torch captures, Jittor launches operation by operation",
     ("pytorch", "cuda_graphs.py", "MOST_RECORDINGS"): "see SIZE_MULTIPLE",
