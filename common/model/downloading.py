@@ -1,36 +1,43 @@
-"""Brings pretrained GPT-2 backbones into pretrained_checkpoints/<name>/, each checked before it takes its place.
+"""Downloads or copies pretrained GPT-2 backbones to pretrained_checkpoints/<name>/, each checked before it is written.
 
     bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large]... [--source DIR]
 
-Without --source they come from the Hugging Face hub, through its cache: a download that was cut short goes on where it
+Without --source they come from the Hugging Face hub, through its cache: an interrupted download continues where it
 stopped. With --source they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in
-parts with their index) or from DIR/<name>-pytorch_model.bin. What is there and valid is left alone.
+shards with their index) or from DIR/<name>-pytorch_model.bin. A valid backbone that is already there is left unchanged.
 """
 
 import argparse
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import tqdm
 
 from common.errors import UserError
 from common.files import atomic_write, write_json
 from common.model.checkpoint import check_shapes
-from common.model.model_cards import MODEL_CARDS, backbone_shapes
+from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
 from common.model.weight_files import FOLDER_FILES, read_arrays, resolve_checkpoint, shard_files
 from common.paths import PRETRAINED
+from common.vocabulary import END_OF_TEXT
 
 REPOSITORY_OWNER = "openai-community"
-# gpt2.nano ships with the repository
+# gpt2.nano is part of this repository
 CARDS = {card.folder: card for card in MODEL_CARDS.values() if card.name != "gpt2.nano"}
 CHUNK_BYTES = 1 << 24
 
 
-def fetch(name, source):
-    """Brings one backbone and its config.json, unless a valid one is there.
+def provide(name: str, source: str | None) -> None:
+    """Downloads a backbone and its config.json, or copies them from ``source``, unless a valid one is there.
+
+    Args:
+        name: its folder's name, of CARDS.
+        source: what ``--source`` names, or None.
 
     Raises:
-        UserError: nothing can be fetched, or what was found does not fit the model card; the folder is then unchanged.
+        UserError: nothing was found, or its arrays do not fit the model card; the folder is then unchanged.
     """
     folder = PRETRAINED / name
     if any((folder / file).exists() for file in FOLDER_FILES):
@@ -38,27 +45,31 @@ def fetch(name, source):
         try:
             check(name, path)
         except UserError as error:
-            raise UserError(f"{error}; what lies in {folder} is not touched: delete it and run this again") from error
+            raise UserError(f"{error}; {folder} was not changed: delete it and run this again") from error
         print(f"{path}: there and valid")
         return
     weights, config = find_source(name, source) if source else download(name)
     check(name, weights)
     if config:
-        place(config, folder / "config.json", may_link=False)
+        install(config, folder / "config.json", may_link=False)
     else:
         write_json(folder / "config.json", config_of(CARDS[name]))
-    for part in dict.fromkeys([*shard_files(weights), weights]):  # an index comes last: it makes the model complete
-        place(part, folder / os.path.basename(part).removeprefix(f"{name}-"), may_link=not source)
+    for file in dict.fromkeys([*shard_files(weights), weights]):  # an index comes last: it makes the model complete
+        install(file, folder / os.path.basename(file).removeprefix(f"{name}-"), may_link=not source)
     print(f"{resolve_checkpoint(folder)}: {'copied' if source else 'downloaded'} and valid")
 
 
-def check(name, path):
+def check(name: str, path: str) -> None:
     """Raises UserError unless the file holds exactly the arrays of the model card."""
     check_shapes(read_arrays(path), backbone_shapes(CARDS[name]), path)
 
 
-def find_source(name, source):
-    """Returns the paths of a model file and of its config.json, or None for the latter, under ``source``."""
+def find_source(name: str, source: str) -> tuple[str, str | None]:
+    """Returns the paths of a model file and of its config.json, or None for the latter, under ``source``.
+
+    Raises:
+        UserError: there is no model file; the message lists the paths tried.
+    """
     candidates = [os.path.join(source, name, file) for file in FOLDER_FILES]
     candidates.append(os.path.join(source, f"{name}-pytorch_model.bin"))
     for candidate in candidates:
@@ -69,37 +80,38 @@ def find_source(name, source):
     raise UserError(f"--source {source}: no {name} there; expected one of " + ", ".join(candidates))
 
 
-def download(name):
-    """Fetches both files into the Hugging Face cache, or finds them there, and returns their paths.
+def download(name: str) -> tuple[str, str]:
+    """Downloads the model file and config.json to the Hugging Face cache, unless they are there; returns their paths.
 
     Raises:
         UserError: the hub cannot be reached or refuses.
     """
-    import huggingface_hub  # takes a second to import, which --source and --help need not wait for
+    import huggingface_hub  # importing it takes a second, which --source and --help should not cost
 
     print(f"{REPOSITORY_OWNER}/{name}: downloading", file=sys.stderr)
     try:
-        return [huggingface_hub.hf_hub_download(f"{REPOSITORY_OWNER}/{name}", file)
-                for file in ("model.safetensors", "config.json")]
-    except Exception as error:  # the hub's client and the network below it raise many kinds
-        cause = error
-        while cause.__cause__ or cause.__context__:
-            cause = cause.__cause__ or cause.__context__
+        weights, config = (huggingface_hub.hf_hub_download(f"{REPOSITORY_OWNER}/{name}", file)
+                           for file in ("model.safetensors", "config.json"))
+        return weights, config
+    except Exception as error:  # the hub's client and the network layers raise many kinds
+        cause: BaseException = error
+        while deeper := cause.__cause__ or cause.__context__:
+            cause = deeper
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(f"{REPOSITORY_OWNER}/{name} could not be downloaded ({reason}); check the connection and run "
-                        f"this again, or bring that repository's model.safetensors and config.json from another "
-                        f"machine into DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} "
+                        f"this again, or copy that repository's model.safetensors and config.json from another "
+                        f"machine to DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} "
                         "--source DIR") from error
 
 
-def place(source, target, may_link):
-    """Puts a file where it belongs, whole or not at all: by a link to the cached file where that can be, or a copy."""
+def install(source: str, target: Path, may_link: bool) -> None:
+    """Makes ``target`` a hard link to ``source`` if ``may_link`` and the file system can, otherwise an atomic copy."""
     os.makedirs(target.parent, exist_ok=True)
     if may_link:
         try:
             os.link(os.path.realpath(source), target)
             return
-        except OSError:  # another file system, or one without links
+        except OSError:  # another file system, or one without hard links
             pass
     size = os.path.getsize(source)
     with open(source, "rb") as read, atomic_write(target, "wb") as written:
@@ -109,21 +121,22 @@ def place(source, target, may_link):
                 bar.update(len(chunk))
 
 
-def config_of(card):
-    """Returns the config.json by which transformers knows a GPT-2 of these sizes."""
+def config_of(card: ModelCard) -> dict[str, Any]:
+    """Returns the config.json that transformers needs for a GPT-2 of these sizes."""
     return {
         "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new",
         "vocab_size": card.vocabulary, "n_positions": card.positions, "n_ctx": card.positions, "n_embd": card.width,
         "n_layer": card.layers, "n_head": card.heads, "layer_norm_epsilon": 1e-5, "initializer_range": 0.02,
-        "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "bos_token_id": 50256, "eos_token_id": 50256,
+        "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "bos_token_id": END_OF_TEXT,
+        "eos_token_id": END_OF_TEXT,
     }
 
 
 def main(argv: list[str]) -> None:
-    """Downloads or copies the backbones that were asked for."""
+    """Downloads or copies the backbones that the command line names."""
     parser = argparse.ArgumentParser(prog="download_pretrained_checkpoints.sh", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CARDS)}; by default gpt2-medium")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(CARDS)}; by default gpt2-medium")
     parser.add_argument("--source", metavar="DIR", help="copy from this folder instead of downloading")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.names if name not in CARDS]
@@ -132,4 +145,4 @@ def main(argv: list[str]) -> None:
     if arguments.source and not os.path.isdir(arguments.source):
         raise UserError(f"--source {arguments.source}: no such folder")
     for name in arguments.names or ["gpt2-medium"]:
-        fetch(name, arguments.source)
+        provide(name, arguments.source)

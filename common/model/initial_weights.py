@@ -1,4 +1,4 @@
-"""Backbones with random weights, for what needs a GPT-2 of some size and no knowledge in it."""
+"""Backbones with random weights, for benchmarks and tests that need a GPT-2 of some size but no trained one."""
 
 import math
 
@@ -11,10 +11,11 @@ SEED = 0
 
 
 def random_backbone(card: ModelCard) -> dict[str, np.ndarray]:
-    """Returns ``{name: float32 array}`` of GPT-2's initialisation, the same at every call.
+    """Returns ``{name: float32 array}`` of GPT-2's initialization, the same at every call.
 
-    Weights are normal with deviation 0.02, those of the projections that end a residual branch divided by the root of
-    the number of branches; biases are 0 and gains 1 (Radford et al. 2018, section 4.1, and 2019, section 2.3).
+    Weights are normal with standard deviation 0.02; those of the projections that end a residual branch are divided by
+    the square root of the number of branches. Biases are 0 and gains 1 (Radford et al. 2018, section 4.1, and 2019,
+    section 2.3).
     """
     generator = np.random.default_rng(SEED)
     arrays = {}
