@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from common.bench.bench_report import LONGEST, groups_of, read_cases, set_seconds, table_of
+from common.bench.bench_report import groups_of, read_cases, set_seconds, table_of
+from common.bench.cases import PADDED_TO_LONGEST, PEFT, PROGRAMS
 from common.errors import UserError
 from common.files import read_json
 from common.frameworks import FRAMEWORKS
@@ -11,7 +12,6 @@ from common.frameworks import FRAMEWORKS
 # one from 0 to 100.
 HEADLINES = {"E2E": ("BLEU (all references)", 100), "WebNLG": ("BLEU, all categories (all references)", 1),
              "DART": ("BLEU (all references)", 1), "SQuAD v1.1": ("F1", 1)}
-PROGRAMS = ("train", "eval", "beam")
 WORDS = {
     "en": {"runs": ["run", "steps, learning rate", "validation loss: PyTorch", "Jittor", "score: PyTorch", "Jittor",
                     "same outputs"],
@@ -47,7 +47,7 @@ def run_cells(results, path):
         raise UserError(f"{path}: no {missing}, expected a run of both frameworks that has it") from None
 
 
-def runs_table(log, language):
+def runs_table(log: Path, language: str) -> str:
     """Returns a Markdown table with a line for each ``log/RUN/results.json``.
 
     A run that has a ``note``, ``{language: sentence}``, gets a mark; the sentences follow the table, each once.
@@ -82,7 +82,7 @@ def speed_cell(case):
     return f"{time:.2f} ({case['peak_memory_bytes'] / 1e9:.2f} GB)"
 
 
-def speed_table(bench, language):
+def speed_table(bench: Path, language: str) -> str:
     """Returns a Markdown table for each model and device that ``scripts/bench.sh`` measured; language as above.
 
     PEFT's training steps are those of batches that are padded to their longest row.
@@ -92,7 +92,7 @@ def speed_table(bench, language):
     """
     words, parts = WORDS[language], []
     for (model_card, device, _), group in groups_of(read_cases(bench)).items():
-        cases = [case for case in group if "error" not in case and case["variant"] in ("", LONGEST)]
+        cases = [case for case in group if "error" not in case and case["variant"] in ("", PADDED_TO_LONGEST)]
         rows = {}
         for case in sorted(cases, key=lambda case: PROGRAMS.index(case["program"])):
             contexts = case.get("contexts_of_the_set", case.get("contexts"))
@@ -101,6 +101,6 @@ def speed_table(bench, language):
         days = sorted({case["when"][:10] for case in cases})
         parts.append(words["group"].format(model_card, device, ", ".join(days)))
         parts.append(table_of(words["speed"], [
-            [head, precision, *(cells.get(system, "–") for system in (*FRAMEWORKS, "peft"))]
+            [head, precision, *(cells.get(system, "–") for system in (*FRAMEWORKS, PEFT))]
             for (head, precision), cells in rows.items()]))
     return "\n\n".join(parts)
