@@ -1,5 +1,6 @@
 """Puts the project's root on the import path and names the folders that tests read."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -31,8 +32,19 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
-def metric_cases():
-    return shared_folder("metric_cases")
+def metric_case():
+    """A function from a case's name to its folder and its entry in expected.json, where the official scores are.
+
+    Cases are in tests/data/metric_cases; larger ones, which are not part of the repository, are skipped where absent.
+    """
+    def find(name):
+        folder = ROOT / "tests/data/metric_cases"
+        cases = json.loads((folder / "expected.json").read_text())
+        if name not in cases:
+            folder = shared_folder("metric_cases")
+            cases = json.loads((folder / "expected.json").read_text())
+        return folder, cases[name]
+    return find
 
 
 @pytest.fixture(scope="session")

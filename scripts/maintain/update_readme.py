@@ -2,33 +2,35 @@
 
     python scripts/maintain/update_readme.py [--check]
 
-A marker is a line ``<!-- table: log/RUN/table.md -->``; what stands between it and ``<!-- end of table -->`` is
-replaced by that file without its heading. With --check nothing is written and exit status 1 says that something would
-change.
+A marker is a line ``<!-- table: runs -->`` or ``<!-- table: speed -->``; what stands between it and
+``<!-- end of table -->`` is replaced by the table of all logged runs, or of the benchmarks (common/bench/summary.py).
+With --check nothing is written and exit status 1 says that something would change.
 """
 
 import argparse
 import re
 
+from common.bench.summary import runs_table, speed_table
 from common.errors import UserError, run_main
 from common.files import atomic_write
 from common.paths import ROOT
 
-BLOCK = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table: (?P<name>.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+TABLES = {"runs": (runs_table, ROOT / "log"), "speed": (speed_table, ROOT / "log/bench")}
+DOCUMENTS = {"README.md": "en", "README_zh.md": "zh"}
 
 
-def with_tables(text):
+def with_tables(text, language):
     """Returns the text with every marked table brought up to date.
 
     Raises:
-        UserError: a marker names a file that does not exist.
+        UserError: a marker names no table, or a log is not what the table needs.
     """
     def replacement(match):
-        path = ROOT / match["path"]
-        if not path.is_file():
-            raise UserError(f"a marker names {match['path']}, which does not exist")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return match[1] + "\n".join(line for line in lines if not line.startswith("# ")).strip() + "\n" + match[3]
+        if match["name"] not in TABLES:
+            raise UserError(f"a marker names {match['name']!r}, expected one of {', '.join(TABLES)}")
+        make, folder = TABLES[match["name"]]
+        return match[1] + make(folder, language) + "\n" + match[3]
     return BLOCK.sub(replacement, text)
 
 
@@ -38,9 +40,10 @@ def main(argv):
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a table is old")
     arguments = parser.parse_args(argv)
     changed = []
-    for path in (ROOT / "README.md", ROOT / "README_zh.md"):
+    for name, language in DOCUMENTS.items():
+        path = ROOT / name
         text = path.read_text(encoding="utf-8")
-        updated = with_tables(text)
+        updated = with_tables(text, language)
         if updated != text:
             changed.append(path.name)
             if not arguments.check:

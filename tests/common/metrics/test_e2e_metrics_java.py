@@ -24,19 +24,19 @@ def run_command(project_root, *arguments, **environment):
                           env={**os.environ, **environment}, capture_output=True, text=True, encoding="utf-8")
 
 
-def official(metric_cases, name):
-    case = json.loads((metric_cases / "expected.json").read_text())[name]
-    return metric_cases / case["references"], metric_cases / case["predictions"], case["scores"]
+def official(metric_case, name):
+    folder, case = metric_case(name)
+    return folder / case["references"], folder / case["predictions"], case["scores"]
 
 
-def test_scores_of_the_official_program(metric_cases):
-    references, predictions, scores = official(metric_cases, "e2e_loo")
+def test_scores_of_the_official_program(metric_case):
+    references, predictions, scores = official(metric_case, "e2e_loo")
     tallies = tally_e2e(read_references(references), read_texts(predictions))
     assert {metric: tally.corpus_score for metric, tally in tallies.items()} == pytest.approx(scores, abs=1e-6)
 
 
-def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cases, project_root, tmp_path):
-    references, predictions, scores = official(metric_cases, "e2e_edge")
+def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_case, project_root, tmp_path):
+    references, predictions, scores = official(metric_case, "e2e_edge")
     result = run_command(project_root, references, predictions, "-p", "--json", tmp_path / "scores.json", LC_ALL="C",
                          PATH=str(tmp_path), JAVA_TOOL_OPTIONS="-Duser.language=de -Duser.country=DE")
     assert (result.returncode, result.stderr) == (0, "")
@@ -68,13 +68,6 @@ def test_one_empty_segment_and_a_hidden_line_end():
     assert ptb_tokenize([""]) == [""]
     with pytest.raises(UserError, match="2 lines for 1 segments"):
         ptb_tokenize(["a\u2028b"])
-
-
-def test_meteor_of_equal_different_and_empty_segments():
-    references = [["a good pub", "the blue spice is a pub"], ["cheap food"], ["a pub"]]
-    tally = meteor(references, ["the blue spice is a pub", "river", ""])
-    assert tally.segment_scores == [1.0, 0.0, 0.0]
-    assert 0 < tally.corpus_score < 1
 
 
 # ROUGE_L and CIDEr by their formulae
