@@ -25,8 +25,8 @@ from common.errors import UserError
 from common.files import read_json, write_json, write_json_lines
 from common.run.batching import Row, make_batch, training_batches
 from scripts.bench import bench, bench_worker, plot_bench
-
-from bench_cases import full_set, made_up
+from tests import FRAMEWORK
+from tests.common.bench.bench_cases import full_set, made_up
 
 ROWS = [Row([index + 1] * (3 + index % 4), [9] * (2 + index % 3)) for index in range(10)]
 
@@ -271,8 +271,7 @@ def few_rows(tmp_path):
 
 def test_the_driver_records_what_worked_and_what_failed(few_rows, tmp_path, monkeypatch, capsys):
     """The framework of the running Python really trains three steps; the other one's interpreter does not start."""
-    here = "jittor" if "venv_jittor" in sys.prefix else "pytorch"
-    broken = "pytorch" if here == "jittor" else "jittor"
+    here, broken = FRAMEWORK, "pytorch" if FRAMEWORK == "jittor" else "jittor"
     monkeypatch.setenv(f"PYTHON_{here.upper()}", sys.executable)
     monkeypatch.setenv(f"PYTHON_{broken.upper()}", "/bin/false")
     monkeypatch.setattr(bench, "find_gpu", lambda: None)
@@ -310,7 +309,8 @@ def test_a_recorded_command_has_no_paths_and_keeps_what_follows_a_flag_without_v
     ("code«IN_SIZE:2«HEADER:// 93f8\n#include \"/some/cpu.h\"\n«CODE:\nconst int64_t rows = in0->num / from;\n"
      "fill_rows(in2_p, out0_p, rows, to);\nweight_product(in0_p, in1_p, out0_p);\n«JIT:1«JIT_cpu:1",
      "fill_rows, weight_product"),
-    ("«opkey0:array«T:int32«opkey1:binary«Tx:float32«OP:add«opkey2:reduce«OP:add«DIM=2«JIT:1", "array, binary add, reduce add"),
+    ("«opkey0:array«T:int32«opkey1:binary«Tx:float32«OP:add«opkey2:reduce«OP:add«DIM=2«JIT:1",
+     "array, binary add, reduce add"),
     ("getitem«Ti:float32«IDIM=2", "getitem")])
 def test_a_profile_names_kernels_by_what_they_do(key, name):
     assert bench_worker.readable_kernel(key) == name
