@@ -201,13 +201,27 @@ def test_merged_weights_equal_the_layers(oracle, targets):
     assert np.abs(first - second).max() < 1e-4
 
 
+def output_of(arrays, x, **lora):
+    """What a query-key-value projection with these arrays makes of ``x (rows, width)``."""
+    layer = MergedLinear(CARD.width, 3 * CARD.width, **lora)
+    layer.load_state_dict({name: device.from_numpy(array) for name, array in arrays.items()})
+    return device.to_numpy(device.to_device(layer)(device.from_numpy(x)))
+
+
 def test_lora_starts_without_effect(oracle):
-    layer = MergedLinear(6, 12, r=2, lora_alpha=4, enable_lora=(True, False, True))
-    assert tuple(layer.lora_A.shape) == (4, 6) and tuple(layer.lora_B.shape) == (8, 2)
-    arrays = initial_lora(CARD, SETTINGS, 5)
-    assert all(not array.any() for name, array in arrays.items() if name.endswith("lora_B"))
-    first = [array for name, array in arrays.items() if name.endswith("lora_A")]
-    assert all(0 < np.abs(array).max() <= CARD.width ** -0.5 for array in first)
+    backbone, _ = backbone_and_lora(oracle)
+    prefix = "transformer.h.0.attn.c_attn."
+    plain = part(backbone, prefix)
+    first = {**plain, **part(initial_lora(CARD, SETTINGS, 5), prefix)}
+    assert 0 < np.abs(first["lora_A"]).max() <= CARD.width ** -0.5
+    x = np.random.RandomState(0).randn(7, CARD.width).astype(np.float32)
+    lora = {"r": SETTINGS.rank, "lora_alpha": SETTINGS.alpha, "enable_lora": (True, False, True)}
+    expected = output_of(plain, x)
+    assert relative_error(expected, x.astype(np.float64) @ plain["weight"] + plain["bias"]) < 1e-6
+    assert relative_error(output_of(first, x, **lora), expected) < 1e-6
+    moved = output_of({**first, "lora_B": first["lora_B"] + np.float32(0.01)}, x, **lora)
+    changes = np.abs(moved - expected).reshape(len(x), 3, -1).max(axis=(0, 2))  # of queries, keys and values
+    assert changes[0] > 0.01 and changes[2] > 0.01 and changes[1] < 1e-5
 
 
 SEARCHES = [
