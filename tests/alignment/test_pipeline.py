@@ -8,7 +8,7 @@ from common.files import read_json
 from scripts.maintain import keep_run
 from tests.alignment.programs import run_driver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.java]
 # Short training and search; the demo's own length is for users.
 SHORT = ["--max_step", "12", "--log_interval", "4", "--warmup_step", "2", "--beam", "2", "--eval_len", "24"]
 

@@ -15,6 +15,7 @@ def rows_of(work):
     return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("task, framework, parts", [
     ("webnlg", "pytorch", (", unseen", ", seen", ", all categories")), ("dart", "jittor", ("",))])
 def test_from_triples_to_scores(task, framework, parts, tmp_path):

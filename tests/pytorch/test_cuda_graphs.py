@@ -63,6 +63,7 @@ WAYS = [pytest.param(recorded, id="recorded"), pytest.param(partial(recorded, mo
         pytest.param(captured, id="CUDA graphs", marks=pytest.mark.gpu)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("wrap", WAYS)
 def test_recorded_steps_equal_plain_ones(oracle, flags, wrap):

@@ -126,6 +126,7 @@ def losses_in(precision, oracle, steps=20):
     return np.array(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision, digits", [
     ("bf16", 8), ("fp16", 11), pytest.param("tf32", 11, marks=pytest.mark.gpu)])
 def test_losses_in_other_precisions(oracle, precision, digits):
@@ -233,6 +234,7 @@ SEARCHES = [
 CONTEXTS = [[5, 17, 3, 96], [8, 96], [1, 2, 3, 4, 5, 6, 7, 96], [33]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SEARCHES)
 def test_beam_search_equals_the_plain_one(oracle, settings):
     arrays = merge_lora(*backbone_and_lora(oracle), SETTINGS)

@@ -272,6 +272,7 @@ def few_rows(tmp_path):
     return str(tmp_path / "rows.jsonl")
 
 
+@pytest.mark.slow
 def test_the_driver_records_what_worked_and_what_failed(few_rows, tmp_path, monkeypatch, capsys):
     """The framework of the running Python really trains three steps; the other one's interpreter does not start."""
     here, broken = FRAMEWORK, "pytorch" if FRAMEWORK == "jittor" else "jittor"

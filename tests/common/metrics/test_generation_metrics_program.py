@@ -42,6 +42,8 @@ def case(tmp_path):
 
 # The official program
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_the_command_gives_the_official_scores_in_a_foreign_locale(metric_cases, project_root, tmp_path):
     expected = json.loads((metric_cases / "expected.json").read_text())["ge_sample"]
     arguments = ["-R", metric_cases / expected["references"], "-H", metric_cases / expected["hypothesis"], "-nr", "3",
@@ -76,6 +78,8 @@ HOSTILE = [(["the cat sat on the mat", "", "a cat is there"], "a cat is there", 
 HOSTILE_CORPUS = 0.39051117044144945  # of the same run
 
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_meteor_of_dart_and_of_hostile_texts(metric_cases):
     case = json.loads((metric_cases / "expected.json").read_text())["dart_loo_lora"]
     columns = [read_texts(f"{metric_cases / case['references']}{index}") for index in range(case["num_refs"])]

@@ -106,6 +106,7 @@ def test_torch_file_with_something_else_than_arrays(tmp_path):
         read_arrays(tmp_path / "a.pt")
 
 
+@pytest.mark.slow
 def test_transformers_own_files(tmp_path):
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
