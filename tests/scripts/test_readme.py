@@ -6,15 +6,18 @@ import sys
 
 import pytest
 
+from common.paths import ROOT
 
-@pytest.mark.parametrize("name", ["README.md", "README_zh.md"])
-def test_links_and_paths_exist(name, project_root):
-    text = (project_root / name).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
-            assert (project_root / target).exists(), target
-    for script in re.findall(r"\bscripts/[\w/]+\.(?:sh|py)", text):
-        assert (project_root / script).exists(), script
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[a-z]*/README.md")]
+FILE = re.compile(r"\b(?:common|docs|eval|scripts|tests|NLG_\w+/src)/[\w/.-]*\w\.(?:sh|py|md|h|npz)\b")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_paths_exist(document):
+    text = document.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    assert not [link for link in links if not (document.parent / link).exists()]
+    assert not [path for path in FILE.findall(text) if not (ROOT / path).exists()]
 
 
 def test_tables_are_those_of_the_logs(project_root):
