@@ -89,7 +89,8 @@ def test_weights_agree_after_a_hundred_steps(trained):
                                    for framework in FRAMEWORKS)
     assert set(torch_arrays) == set(jittor_arrays)
     for name, array in torch_arrays.items():
-        assert np.abs(jittor_arrays[name] - array).max() <= 0.02 * np.abs(array).max(), name
+        # Rounding grows from step to step: to 9e-5 where this was measured.
+        assert np.abs(jittor_arrays[name] - array).max() <= 1e-3 * np.abs(array).max(), name
 
 
 @pytest.mark.parametrize("source", FRAMEWORKS)

@@ -32,8 +32,8 @@ def test_it_ends_in_a_table_of_both_frameworks(finished):
 def test_both_frameworks_agree(finished):
     results = read_json(finished[0] / "results.json")["frameworks"]
     losses = [results[name]["numbers"]["validation loss"] for name in ("pytorch", "jittor")]
-    # Dropout draws its own numbers in each framework; twelve short steps leave little of that.
-    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    # The demo trains without dropout, so that rounding alone differs: by 6e-7 where this was measured.
+    assert losses[0] == pytest.approx(losses[1], rel=5e-6)
 
 
 def test_a_finished_run_can_be_kept(finished, tmp_path, monkeypatch, project_root):
