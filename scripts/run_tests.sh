@@ -34,7 +34,5 @@ for index in "${!groups[@]}"; do
     # 5: none of this group's tests was chosen, which is right where options choose.
     if [[ $code -ne 0 && ! ( $code -eq 5 && $# -gt 0 ) ]]; then status=1; fi
 done
-chosen=()
-if [[ $# -gt 0 ]]; then chosen=(--chosen); fi
-"$python" scripts/maintain/count_tests.py "$reports" "${#groups[@]}" "${chosen[@]}" || status=1
+"$python" scripts/maintain/count_tests.py "$reports" "${#groups[@]}" "$@" || status=1
 exit "$status"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from common.files import read_json_lines
+from common.frameworks import FRAMEWORKS
 from common.model.model_cards import MODEL_CARDS
 from common.model.weight_files import read_arrays
 
 pytestmark = pytest.mark.slow
-FRAMEWORKS = ("pytorch", "jittor")
 STEPS = 100
 TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.002", "--warmup_step", "20",
             "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--clip", "1.0", "--log_interval", "1",

@@ -48,9 +48,9 @@ def test_a_failure_of_ruff_fails(reports, capsys):
 
 def test_where_tests_are_chosen_a_group_may_be_empty_but_not_all(reports):
     write_report(reports, 1, tests=0)
-    assert count_tests.main([str(reports), "2", "--chosen"]) == 0
+    assert count_tests.main([str(reports), "2", "--lf"]) == 0
     write_report(reports, 0, tests=0)
-    assert count_tests.main([str(reports), "2", "--chosen"]) == 1
+    assert count_tests.main([str(reports), "2", "--lf"]) == 1
 
 
 # In place of an environment's Python: ruff and pytest only note how they were called and report a test; STATUS names

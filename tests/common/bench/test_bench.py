@@ -305,7 +305,8 @@ def test_a_recorded_command_has_no_paths_and_keeps_what_follows_a_flag_without_v
     words = ["/some/python", "scripts/bench/bench.py", "train", "--profile", "--output", "/some/folder", "--steps", "3"]
     assert (bench.for_the_record(words, "--output", "--source")
             == "python scripts/bench/bench.py train --profile --steps 3")
-    worker = ["/some/python", "scripts/bench/bench_worker.py", "--profile", "/some/file", "--output", "/some/file", "--", "x"]
+    worker = ["/some/python", "scripts/bench/bench_worker.py", "--profile", "/some/file", "--output", "/some/file",
+              "--", "x"]
     assert bench.for_the_record(worker, "--output", "--profile") == "python scripts/bench/bench_worker.py -- x"
 
 
