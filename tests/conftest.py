@@ -1,21 +1,66 @@
-"""Puts the project's root on the import path and names the folders that tests read."""
+"""Puts the sources of the tree under test on the import path, says what is tested, and names what tests read.
+
+tests/__init__.py tells how a test run is chosen.
+"""
 
 import json
 import os
 import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-pytest.register_assert_rewrite("tree_checks")
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from common.paths import ROOT
+from tests import DEVICE, FRAMEWORK, LIBRARIES, has, not_collected
+
+pytest.register_assert_rewrite("tests.alignment.programs", "tests.common.model.checkpoint_cases")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+collect_ignore = list(not_collected())
+if FRAMEWORK:
+    # Behind the root, whose common/ stays the one that is imported. Never both trees' in one process.
+    sys.path.insert(1, str(ROOT / f"NLG_{FRAMEWORK}" / "src"))
+
+
+def pytest_configure():
+    if FRAMEWORK and not has(LIBRARIES.get(FRAMEWORK, FRAMEWORK)):
+        raise pytest.UsageError(f"NLG_TEST_FRAMEWORK={FRAMEWORK}: {sys.executable} has no such framework; expected "
+                                f"one of {', '.join(LIBRARIES)} that it can import")
+    if DEVICE not in ("cpu", "cuda"):
+        raise pytest.UsageError(f"NLG_TEST_DEVICE={DEVICE}: expected cpu or cuda")
+
+
+def pytest_report_header():
+    return [f"tree under test: {FRAMEWORK or 'none'} (NLG_TEST_FRAMEWORK), on {DEVICE} (NLG_TEST_DEVICE)",
+            *(f"not collected: tests/{path}: {reason}" for path, reason in not_collected().items())]
+
+
+def pytest_runtest_setup(item):
+    if DEVICE != "cuda" and item.get_closest_marker("gpu"):
+        pytest.skip("this run tests on a CPU: NLG_TEST_DEVICE=cuda tests on a GPU")
 
 
 @pytest.fixture(scope="session")
 def project_root():
     return ROOT
+
+
+@pytest.fixture
+def on_device():
+    """The tree under test, set up in fp32 on the device under test, and again behind the test."""
+    import device
+
+    device.set_up(DEVICE, 1, "fp32")
+    yield
+    device.set_up(DEVICE, 1, "fp32")
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    """The arrays of tests/oracles/make_oracle.py by name."""
+    from tests.oracles.make_oracle import PATH
+
+    with np.load(PATH) as file:
+        return dict(file)
 
 
 def shared_folder(name):
@@ -48,9 +93,9 @@ def metric_case():
 
 
 @pytest.fixture(scope="session")
-def vocab(project_root):
+def vocab():
     """The folder with GPT-2's vocabulary, or a skip where setup has not filled it."""
-    folder = project_root / "vocab"
+    folder = ROOT / "vocab"
     if not all((folder / name).is_file() for name in ("encoder.json", "vocab.bpe")):
         pytest.skip("vocab/ is not filled: run scripts/setup.sh")
     return folder
@@ -67,6 +112,6 @@ def tokenizer(vocab):
 @pytest.fixture(scope="session")
 def plain(vocab):
     """The slow, plain tokenizer that is the fast one's oracle."""
-    from plain_bpe import PlainBPE
+    from tests.oracles.plain_bpe import PlainBPE
 
     return PlainBPE(vocab)

@@ -2,7 +2,7 @@
 
     python scripts/maintain/check_gpu.py [--framework pytorch|jittor|both] [--device cuda|cpu] [--output log/gpu_checks]
 
-The shared checks of both trees (tests/tree_checks.py, against the float64 oracle); a hundred training steps of
+The shared checks of both trees (tests/trees/test_tree.py, against the float64 oracle); a hundred training steps of
 gpt2-nano on the demo data, one framework against the other; the same steps in tf32, bf16 and fp16 against fp32.
 """
 
@@ -26,8 +26,8 @@ from common.paths import ROOT
 from common.precisions import DEFAULT_PRECISION, PRECISIONS
 
 STEPS = 100
-TESTS = {"pytorch": ["tests/pytorch/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],
-         "jittor": ["tests/jittor/test_tree.py", "tests/jittor/test_kernels.py"]}
+TESTS = {"pytorch": ["tests/trees/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],
+         "jittor": ["tests/trees/test_tree.py", "tests/jittor/test_kernels.py"]}
 BETWEEN_FRAMEWORKS = 1e-4
 # Four units in the last place of the factors: their significands have 11, 8 and 11 bits.
 AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 ** -11}
@@ -36,9 +36,9 @@ TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.0
             str(STEPS), "--log_interval", "1", "--save_interval", str(STEPS)]
 
 
-def run(words, device, **more):
+def run(words, device, framework="", **more):
     """Runs a program from the project's root; returns its exit status and its cleaned output."""
-    environment = {**os.environ, "NLG_TEST_DEVICE": device}
+    environment = {**os.environ, "NLG_TEST_DEVICE": device, "NLG_TEST_FRAMEWORK": framework}
     result = subprocess.run([str(word) for word in words], env=environment, stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                             **{"cwd": ROOT, **more})
@@ -47,7 +47,8 @@ def run(words, device, **more):
 
 def run_tests(framework, device, folder):
     """Runs the shared checks of a tree; returns pytest's last line and whether all passed."""
-    status, output = run([interpreter(framework), "-m", "pytest", "--color=no", "-vv", *TESTS[framework]], device)
+    status, output = run([interpreter(framework), "-m", "pytest", "--color=no", "-vv", *TESTS[framework]], device,
+                         framework)
     with atomic_write(folder / f"tests_{framework}.txt") as file:
         file.write(output)
     lines = [line.strip("= ") for line in output.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]

@@ -1,4 +1,9 @@
-"""Adds up pytest's reports for run_tests.sh: python scripts/maintain/count_tests.py FOLDER NUMBER_OF_REPORTS."""
+"""Adds up the reports of run_tests.sh, ruff's and those of groups of tests.
+
+    python scripts/maintain/count_tests.py FOLDER NUMBER_OF_GROUPS [pytest's options]
+
+Options may choose tests: with them some groups may be empty, but not all.
+"""
 
 import sys
 import xml.etree.ElementTree
@@ -6,17 +11,21 @@ from pathlib import Path
 
 from common.errors import run_main
 
+COUNTS = ("tests", "failures", "errors", "skipped")
+
+
+def counts_of(report):
+    """Returns the counts of a report in JUnit's format."""
+    suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
+    return {name: sum(int(suite.get(name, 0)) for suite in suites) for name in COUNTS}
+
 
 def main(argv):
     """Prints one line of counts; returns 1 where a report is missing, empty or has failures."""
-    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-    reports = sorted(Path(argv[0]).glob("*.xml"))
-    is_whole = len(reports) == int(argv[1])
-    for report in reports:
-        suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
-        counts = {name: sum(int(suite.get(name, 0)) for suite in suites) for name in totals}
-        is_whole = is_whole and counts["tests"] > 0
-        totals = {name: totals[name] + counts[name] for name in totals}
+    reports = {path.stem: counts_of(path) for path in Path(argv[0]).glob("*.xml")}
+    totals = {name: sum(counts[name] for counts in reports.values()) for name in COUNTS}
+    groups = [counts["tests"] > 0 for name, counts in reports.items() if name != "ruff"]
+    is_whole = "ruff" in reports and len(groups) == int(argv[1]) and (any if argv[2:] else all)(groups)
     failed = totals["failures"] + totals["errors"]
     if not is_whole:
         print("a group of tests did not run", file=sys.stderr)

@@ -1,15 +1,10 @@
-"""Runs both trees' programs as a user would, each in its own environment."""
-
-import os
-import subprocess
-from pathlib import Path
+"""Both trees' programs, each in its own environment, and what they read."""
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-def python_of(framework):
-    return os.environ.get(f"PYTHON_{framework.upper()}") or str(ROOT / f".venv_{framework}" / "bin" / "python")
+from common.frameworks import interpreter
+from common.paths import PRETRAINED, ROOT
+from tests.alignment.programs import run
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +19,10 @@ def no_torch(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run_tree(no_torch):
     """``run_tree(framework, *words)`` runs Python inside NLG_<framework>; importing torch raises in Jittor's."""
-    def run(framework, *words, status=0):
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-        if framework == "jittor":
-            environment["PYTHONPATH"] = str(no_torch)
-        result = subprocess.run([python_of(framework), *map(str, words)], cwd=ROOT / f"NLG_{framework}",
-                                env=environment, capture_output=True, text=True, timeout=1200)
-        assert result.returncode == status, result.stdout[-3000:] + result.stderr[-3000:]
-        return result
-    return run
+    def run_python(framework, *words, status=0):
+        variables = {"PYTHONPATH": str(no_torch)} if framework == "jittor" else {}
+        return run(interpreter(framework), *words, folder=ROOT / f"NLG_{framework}", status=status, **variables)
+    return run_python
 
 
 @pytest.fixture(scope="session")
@@ -45,4 +35,4 @@ def demo(tmp_path_factory, run_tree):
 
 @pytest.fixture(scope="session")
 def nano():
-    return ROOT / "pretrained_checkpoints" / "gpt2-nano" / "model.safetensors"
+    return PRETRAINED / "gpt2-nano" / "model.safetensors"

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from common.files import read_json_lines
+from common.frameworks import FRAMEWORKS
 from common.model.model_cards import MODEL_CARDS
 from common.model.weight_files import read_arrays
 
-FRAMEWORKS = ("pytorch", "jittor")
+pytestmark = pytest.mark.slow
 STEPS = 100
+TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.002", "--warmup_step", "20",
+            "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--clip", "1.0", "--log_interval", "1",
+            "--device", "cpu"]
 
 LOGITS = """
 import sys
@@ -34,7 +38,7 @@ np.save(sys.argv[3], device.to_numpy(model.logits(hidden)))
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_logits_of_nano_equal_those_of_transformers(framework, run_tree, nano, tmp_path):
-    import torch
+    torch = pytest.importorskip("torch", reason="an oracle of the PyTorch environment")
     from transformers import GPT2Config, GPT2LMHeadModel
 
     card = MODEL_CARDS["gpt2.nano"]
@@ -52,17 +56,19 @@ def test_logits_of_nano_equal_those_of_transformers(framework, run_tree, nano, t
     assert np.abs(np.load(tmp_path / "logits.npy") - expected).max() <= 1e-4
 
 
+def data_of(demo, nano):
+    """Returns the flags that name what a training run reads."""
+    return ["--train_data", demo / "train.jsonl", "--valid_data", demo / "valid.jsonl", "--init_checkpoint", nano]
+
+
 @pytest.fixture(scope="module")
 def trained(run_tree, demo, nano, tmp_path_factory):
     """Work directories after a hundred steps from the same seed, without dropout."""
     folders = {}
     for framework in FRAMEWORKS:
         folders[framework] = tmp_path_factory.mktemp(framework)
-        run_tree(framework, "src/gpt2_ft.py", "--train_data", demo / "train.jsonl", "--valid_data", demo / "valid.jsonl",
-                 "--model_card", "gpt2.nano", "--init_checkpoint", nano, "--train_batch_size", "4", "--lr", "0.002",
-                 "--warmup_step", "20", "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--clip",
-                 "1.0", "--max_step", str(STEPS), "--log_interval", "1", "--save_interval", "50", "--work_dir",
-                 folders[framework], "--device", "cpu")
+        run_tree(framework, "src/gpt2_ft.py", *data_of(demo, nano), *TRAINING, "--max_step", STEPS, "--save_interval",
+                 50, "--work_dir", folders[framework])
     return folders
 
 
@@ -83,7 +89,8 @@ def test_weights_agree_after_a_hundred_steps(trained):
                                    for framework in FRAMEWORKS)
     assert set(torch_arrays) == set(jittor_arrays)
     for name, array in torch_arrays.items():
-        assert np.abs(jittor_arrays[name] - array).max() <= 0.02 * np.abs(array).max(), name
+        # Rounding grows from step to step: to 9e-5 where this was measured.
+        assert np.abs(jittor_arrays[name] - array).max() <= 1e-3 * np.abs(array).max(), name
 
 
 @pytest.mark.parametrize("source", FRAMEWORKS)
@@ -104,11 +111,8 @@ def test_either_tree_decodes_either_checkpoint_to_the_same_tokens(source, traine
 @pytest.mark.parametrize("launcher", [["torch.distributed.run", "--nproc_per_node=1"],
                                       ["torch.distributed.launch", "--use_env", "--nproc_per_node=1"]])
 def test_under_a_launcher_training_is_the_same(launcher, trained, run_tree, demo, nano, tmp_path):
-    run_tree("pytorch", "-m", *launcher, "src/gpt2_ft.py", "--train_data", demo / "train.jsonl", "--valid_data",
-             demo / "valid.jsonl", "--model_card", "gpt2.nano", "--init_checkpoint", nano, "--train_batch_size", "4",
-             "--lr", "0.002", "--warmup_step", "20", "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1",
-             "--clip", "1.0", "--max_step", "3", "--log_interval", "1", "--work_dir", tmp_path, "--device", "cpu",
-             "--random_seed", "110")
+    run_tree("pytorch", "-m", *launcher, "src/gpt2_ft.py", *data_of(demo, nano), *TRAINING, "--max_step", 3,
+             "--work_dir", tmp_path)
     first = [json.loads(line)["loss"] for line in (tmp_path / "train_log.jsonl").read_text().splitlines()][:2]
     alone = [record["loss"] for _, record in read_json_lines(trained["pytorch"] / "train_log.jsonl")][:2]
     assert first == pytest.approx(alone, rel=1e-6)
@@ -118,21 +122,17 @@ def test_the_same_seed_gives_the_same_run_with_dropout(run_tree, demo, nano, tmp
     for framework in FRAMEWORKS:
         losses = []
         for attempt in ("first", "second"):
-            run_tree(framework, "src/gpt2_ft.py", "--train_data", demo / "train.jsonl", "--valid_data",
-                     demo / "valid.jsonl", "--model_card", "gpt2.nano", "--init_checkpoint", nano, "--max_step", "4",
-                     "--train_batch_size", "2", "--lr", "0.01", "--lora_dropout", "0.3", "--log_interval", "1",
-                     "--work_dir", tmp_path / attempt, "--device", "cpu")
+            run_tree(framework, "src/gpt2_ft.py", *data_of(demo, nano), "--model_card", "gpt2.nano", "--max_step", 4,
+                     "--train_batch_size", 2, "--lr", 0.01, "--lora_dropout", 0.3, "--log_interval", 1, "--work_dir",
+                     tmp_path / attempt, "--device", "cpu")
             losses.append([record["loss"] for _, record in read_json_lines(tmp_path / attempt / "train_log.jsonl")])
         assert losses[0] == losses[1], framework
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("flags, sentence", [
-    (["--tf32", "--device", "cpu"], "no tf32 products"), (["--roll_interval", "5"], "reads them and does nothing"), (["--lora_dim", "0"], "rank 0"),
-    (["--platform", "k8s"], "only local works"), (["--seq_len", "1000"], "expected 2 to 512"),
-    (["--scheduler", "inv_sqrt"], "keeps the rate constant"), (["--device", "cuda"], "--device cuda")])
-def test_refusals_are_sentences(framework, flags, sentence, run_tree, demo, nano):
-    result = run_tree(framework, "src/gpt2_ft.py", "--train_data", demo / "train.jsonl", "--valid_data",
-                      demo / "valid.jsonl", "--model_card", "gpt2.nano", "--init_checkpoint", nano, "--max_step", "2",
+    (["--tf32", "--device", "cpu"], "no tf32 products"), (["--device", "cuda"], "--device cuda")])
+def test_a_device_that_cannot_do_it_is_refused_with_a_sentence(framework, flags, sentence, run_tree, demo, nano):
+    result = run_tree(framework, "src/gpt2_ft.py", *data_of(demo, nano), "--model_card", "gpt2.nano", "--max_step", 2,
                       *flags, status=2)
     assert sentence in result.stderr and "Traceback" not in result.stderr

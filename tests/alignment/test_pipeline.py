@@ -1,30 +1,22 @@
 """The driver from data to the table, on the demo data, short."""
 
 import json
-import os
-import subprocess
 
 import pytest
 
 from common.files import read_json
 from scripts.maintain import keep_run
+from tests.alignment.programs import run_driver
 
+pytestmark = [pytest.mark.slow, pytest.mark.java]
 # Short training and search; the demo's own length is for users.
 SHORT = ["--max_step", "12", "--log_interval", "4", "--warmup_step", "2", "--beam", "2", "--eval_len", "24"]
 
 
-def run_driver(root, work, *words, status=0, task="e2e"):
-    result = subprocess.run(["bash", f"scripts/run_{task}.sh", "--work_dir", str(work), "--device", "cpu", *words],
-                            cwd=root, capture_output=True, text=True, timeout=1200, stdin=subprocess.DEVNULL,
-                            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-    assert result.returncode == status, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
-
-
 @pytest.fixture(scope="module")
-def finished(project_root, tmp_path_factory):
+def finished(tmp_path_factory):
     work = tmp_path_factory.mktemp("run")
-    return work, run_driver(project_root, work, *SHORT)
+    return work, run_driver("e2e", work, *SHORT)
 
 
 def test_it_ends_in_a_table_of_both_frameworks(finished):
@@ -38,10 +30,10 @@ def test_it_ends_in_a_table_of_both_frameworks(finished):
 
 
 def test_both_frameworks_agree(finished):
-    numbers = {name: result["numbers"] for name, result in read_json(finished[0] / "results.json")["frameworks"].items()}
-    losses = [numbers[name]["validation loss"] for name in ("pytorch", "jittor")]
-    # Dropout draws its own numbers in each framework; twelve short steps leave little of that.
-    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    results = read_json(finished[0] / "results.json")["frameworks"]
+    losses = [results[name]["numbers"]["validation loss"] for name in ("pytorch", "jittor")]
+    # The demo trains without dropout, so that rounding alone differs: by 6e-7 where this was measured.
+    assert losses[0] == pytest.approx(losses[1], rel=5e-6)
 
 
 def test_a_finished_run_can_be_kept(finished, tmp_path, monkeypatch, project_root):
@@ -54,35 +46,36 @@ def test_a_finished_run_can_be_kept(finished, tmp_path, monkeypatch, project_roo
     assert read_json(kept / "results.json")["frameworks"].keys() == {"pytorch", "jittor"}
 
 
-def test_a_second_run_skips_what_is_done(finished, project_root):
+def test_a_second_run_skips_what_is_done(finished):
     work, _ = finished
-    again = run_driver(project_root, work, *SHORT)
+    again = run_driver("e2e", work, *SHORT)
     assert again.stdout.count("done before") == 9  # the data, and four stages of each framework
     assert (work / "table.md").read_text(encoding="utf-8") in again.stdout
 
 
-def test_a_changed_flag_reruns_what_depends_on_it(finished, project_root):
+def test_a_changed_flag_reruns_what_depends_on_it(finished):
     work, _ = finished
     before = read_json(work / "pytorch" / "stamps" / "train.json")
-    changed = run_driver(project_root, work, *SHORT, "--framework", "pytorch", "--length_penalty", "0.5", "--stages", "train,beam")
+    changed = run_driver("e2e", work, *SHORT, "--framework", "pytorch", "--length_penalty", "0.5", "--stages",
+                         "train,beam")
     assert "[train] done before" in changed.stdout and "[beam] done before" not in changed.stdout
     assert read_json(work / "pytorch" / "stamps" / "train.json") == before
 
 
-def test_a_broken_output_is_made_again(finished, project_root):
+def test_a_broken_output_is_made_again(finished):
     work, _ = finished
     predictions = work / "pytorch" / "all_references" / "predictions.txt"
     whole = predictions.read_text(encoding="utf-8")
     predictions.write_text("broken\n")
-    run_driver(project_root, work, *SHORT, "--framework", "pytorch", "--stages", "beam,decode")
+    run_driver("e2e", work, *SHORT, "--framework", "pytorch", "--stages", "beam,decode")
     assert predictions.read_text(encoding="utf-8") == whole
 
 
 @pytest.mark.parametrize("words, sentence", [
     (["--stages", "cook"], "'cook' is none of"), (["--learning_rate", "3"], "no such flag: --learning_rate"),
     (["--preset", "toy"], "invalid choice: 'toy'")])
-def test_wrong_words_are_refused(words, sentence, project_root, tmp_path):
-    result = run_driver(project_root, tmp_path, *words, status=2)
+def test_wrong_words_are_refused(words, sentence, tmp_path):
+    result = run_driver("e2e", tmp_path, *words, status=2)
     assert sentence in result.stderr and "Traceback" not in result.stderr
 
 

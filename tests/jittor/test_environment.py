@@ -1,5 +1,7 @@
 """Jittor imports offline, without torch, without traces in the process or the home folder; CUDA's patches."""
 
+from jittor_setup import cuda, environment
+
 import os
 import shutil
 import signal
@@ -10,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).resolve().parents[2] / "NLG_jittor" / "src"
-sys.path.insert(0, str(SOURCES))
+from common.errors import UserError
+from common.paths import ROOT
 
-from jittor_setup import cuda, environment  # noqa: E402
-
-from common.errors import UserError  # noqa: E402
+SOURCES = ROOT / "NLG_jittor" / "src"
 
 
 def run_python(program, *path, **variables):
@@ -124,7 +124,7 @@ def test_cache_is_in_the_project_unless_the_user_says_so(monkeypatch, tmp_path, 
 def test_cache_is_not_shared_between_instruction_sets(monkeypatch):
     names = set()
     for flags in ("avx2", "avx2 avx512f"):
-        monkeypatch.setattr(environment, "processor", lambda: f"[('flags', '{flags}')]")
+        monkeypatch.setattr(environment, "processor", lambda flags=flags: f"[('flags', '{flags}')]")
         names |= {environment.cache_name(nvcc) for nvcc in ("", "/usr/local/cuda-13.0/bin/nvcc")}
     assert len(names) == 4
 

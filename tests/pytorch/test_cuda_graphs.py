@@ -1,25 +1,27 @@
 """Steps through recordings equal plain steps; on a GPU through CUDA graphs."""
 
-import sys
 from functools import partial
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "NLG_pytorch" / "src"))
+import numpy as np
+import pytest
+import torch
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from tree_checks import DEVICE, arguments, arrays_of, model_of, on_device, oracle, relative_error  # noqa: E402,F401
+from common.run.batching import Row, make_batch
+from tests import DEVICE
+from tests.oracles.make_oracle import ROWS
+from tests.trees.small_model import arguments, arrays_of, model_of, relative_error
 
-from common.run.batching import Row, make_batch  # noqa: E402
+import cuda_graphs
+import device
+from cuda_graphs import Recordings, captured
+from gpt2_ft import build_optimizer, train_step, validation_step
+from lora import lora_state_dict
 
-import device  # noqa: E402
-from cuda_graphs import Recordings, captured  # noqa: E402
-from gpt2_ft import build_optimizer, train_step, validation_step  # noqa: E402
-from lora import lora_state_dict  # noqa: E402
-from make_oracle import ROWS  # noqa: E402
+pytestmark = pytest.mark.usefixtures("on_device")
 
 # Two shapes of batch: the second one is longer.
-BATCHES = [make_batch(rows, 48) for rows in (ROWS, [*ROWS[:2], Row([3, 1, 4, 1, 5, 9, 2, 6] * 2, [5, 3, 5, 96])], ROWS[::-1])]
+LONGER = Row([3, 1, 4, 1, 5, 9, 2, 6] * 2, [5, 3, 5, 96])
+BATCHES = [make_batch(rows, 48) for rows in (ROWS, [*ROWS[:2], LONGER], ROWS[::-1])]
 RATES = [0.0, 0.01, 0.02, 0.005, 0.01, 0.02, 0.01, 0.003]
 FLAGS = [(), ("--clip", "0.5", "--grad_acc", "2"), ("--fp16", "--clip", "1")]
 
@@ -46,17 +48,22 @@ def run(oracle, flags, wrap):
     return [float(loss) for loss in losses], lora_state_dict(model), optimizer
 
 
-def recorded(train, validate, most=96):
-    """What captured does, with a step that is repeated by running it again."""
-    recordings = Recordings(lambda function: function(), lambda function: function, most)
-    return (lambda batch, rate, is_update: recordings.run(
-                ("train", is_update), lambda batch, rate: train(batch, rate, is_update), batch, rate),
-            lambda batch: recordings.run("validate", lambda batch, _: validate(batch), batch, 0.0))
+def recorded(*steps, most=96):
+    """What ``captured`` does on a GPU, with recordings that repeat a step by running it again."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(device, "on_gpu", lambda: True)
+        patches.setattr(torch.cuda, "Stream", lambda: None)
+        patches.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+        patches.setattr(cuda_graphs, "Recordings",
+                        lambda *_: Recordings(lambda function: function(), lambda function: function, most))
+        return captured(*steps)
 
 
-WAYS = [recorded, lambda *steps: recorded(*steps, most=1)] + ([captured] if DEVICE == "cuda" else [])
+WAYS = [pytest.param(recorded, id="recorded"), pytest.param(partial(recorded, most=1), id="one recording"),
+        pytest.param(captured, id="CUDA graphs", marks=pytest.mark.gpu)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("wrap", WAYS)
 def test_recorded_steps_equal_plain_ones(oracle, flags, wrap):
@@ -77,13 +84,15 @@ def test_dropout_draws_anew_at_each_replay(oracle, wrap):
     train, validate = wrap(*steps_of(model, build_optimizer(parsed, model), parsed))
     losses = [float(train(BATCHES[0], 0.0, True)) for _ in range(4)]
     assert len(set(losses)) == 4
-    assert [float(validate(BATCHES[0])) for _ in range(3)] == pytest.approx([float(oracle["validation_loss"])] * 3, rel=1e-6)
+    expected = pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
+    assert [float(validate(BATCHES[0])) for _ in range(3)] == [expected] * 3
 
 
-def test_losses_survive_the_next_replay(oracle):
+@pytest.mark.parametrize("wrap", WAYS)
+def test_losses_survive_the_next_replay(oracle, wrap):
     parsed = arguments()
     model = model_of(oracle, parsed)
-    _, validate = WAYS[-1](*steps_of(model, build_optimizer(parsed, model), parsed))
+    _, validate = wrap(*steps_of(model, build_optimizer(parsed, model), parsed))
     together = [validate(batch) for batch in BATCHES * 2]
     alone = [float(validation_step(model, arrays_of(batch))) for batch in BATCHES * 2]
     np.testing.assert_allclose([float(loss) for loss in together], alone, rtol=1e-6)

@@ -188,16 +188,13 @@ def test_runs_inside_the_scripts_folder(small, project_root):
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
+def real(shared_data, tmp_path_factory):
     """The three real data sets, converted; each encoded file only numbers the rows."""
-    from conftest import shared_folder
-
-    shared = shared_folder("data")
     folder = tmp_path_factory.mktemp("real")
     for name, (convert, files) in REAL.items():
         for split, file in zip(("train", "valid", "test"), files):
             path = folder / FOLDERS[name] / split
-            count = write_json_lines(f"{path}_formatted.jsonl", convert(shared / file))
+            count = write_json_lines(f"{path}_formatted.jsonl", convert(shared_data / file))
             write_json_lines(f"{path}.jsonl", ({"context": [i], "completion": []} for i in range(count)))
     return folder
 

@@ -47,6 +47,7 @@ def test_end_of_text_is_text_when_decoded_and_never_encoded(tokenizer):
     assert tokenizer.decode([END_OF_TEXT]) == END_OF_TEXT_TOKEN
 
 
+@pytest.mark.slow
 def test_equals_transformers(tokenizer, vocab):
     transformers = pytest.importorskip("transformers", reason="an oracle of the PyTorch environment")
     oracle = transformers.GPT2Tokenizer(vocab=str(vocab / "encoder.json"), merges=str(vocab / "vocab.bpe"))

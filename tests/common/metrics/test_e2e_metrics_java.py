@@ -29,12 +29,16 @@ def official(metric_case, name):
     return folder / case["references"], folder / case["predictions"], case["scores"]
 
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_scores_of_the_official_program(metric_case):
     references, predictions, scores = official(metric_case, "e2e_loo")
     tallies = tally_e2e(read_references(references), read_texts(predictions))
     assert {metric: tally.corpus_score for metric, tally in tallies.items()} == pytest.approx(scores, abs=1e-6)
 
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_case, project_root, tmp_path):
     references, predictions, scores = official(metric_case, "e2e_edge")
     result = run_command(project_root, references, predictions, "-p", "--json", tmp_path / "scores.json", LC_ALL="C",
@@ -56,6 +60,7 @@ def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cas
 HOSTILE = ["", "He's in the U.S.", "The \"Café\", (near) it!", "", "I 😀 – £20–30 <b> ||| &amp; can't", "-- ... ;", ""]
 
 
+@pytest.mark.java
 def test_tokens_are_those_of_pycocoevalcap(monkeypatch):
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
     monkeypatch.setenv("PATH", os.path.dirname(java.java_program()))  # where pycocoevalcap looks for Java
@@ -64,10 +69,20 @@ def test_tokens_are_those_of_pycocoevalcap(monkeypatch):
     assert expected[2] == "the café -lrb- near -rrb- it"  # only brackets written -LRB- count as punctuation there
 
 
+@pytest.mark.java
 def test_one_empty_segment_and_a_hidden_line_end():
     assert ptb_tokenize([""]) == [""]
     with pytest.raises(UserError, match="2 lines for 1 segments"):
         ptb_tokenize(["a\u2028b"])
+
+
+@pytest.mark.java
+@pytest.mark.slow
+def test_meteor_of_equal_different_and_empty_segments():
+    references = [["a good pub", "the blue spice is a pub"], ["cheap food"], ["a pub"]]
+    tally = meteor(references, ["the blue spice is a pub", "river", ""])
+    assert tally.segment_scores == [1.0, 0.0, 0.0]
+    assert 0 < tally.corpus_score < 1
 
 
 # ROUGE_L and CIDEr by their formulae
@@ -95,6 +110,7 @@ def plain_cider(references, predictions):
     return 10 / 4 * total / len(references)
 
 
+@pytest.mark.java
 def test_rouge_l_and_cider_by_their_formulae(monkeypatch):
     monkeypatch.setattr(e2e, "meteor", lambda references, predictions: mean_tally([0.25]))
     references = [["the cat ran fast", "a cat"], ["the blue spice is a cheap pub"], ["it is here by the river", "food"]]
@@ -112,6 +128,7 @@ def test_rouge_l_and_cider_by_their_formulae(monkeypatch):
     assert scores["METEOR"] == 0.25
 
 
+@pytest.mark.java
 def test_references_without_a_word_are_refused():
     with pytest.raises(UserError, match="No reference holds a word"):
         tally_captions([["."], ["!", "?"]], ["a", "b"])

@@ -74,6 +74,10 @@ def test_a_blank_reference_has_rate_1():
 
 # BLEU
 
+def grams(sequence, n):
+    return [tuple(sequence[i:i + n]) for i in range(len(sequence) - n + 1)]
+
+
 def plain_multi_bleu(references, hypotheses):
     """BLEU as multi-bleu computes it: blank references have a length, no smoothing."""
     hits, totals, length, closest = [0] * 5, [0] * 5, 0, 0
@@ -82,11 +86,9 @@ def plain_multi_bleu(references, hypotheses):
         length += len(words)
         closest += min((abs(len(words) - len(text.split())), len(text.split())) for text in group)[1]
         for n in range(1, 5):
-            def grams(tokens):
-                return Counter(" ".join(tokens[i:i + n]) for i in range(len(tokens) - n + 1))
-            own, gold = grams(words), Counter()
+            own, gold = Counter(grams(words, n)), Counter()
             for text in group:
-                gold |= grams(text.split())
+                gold |= Counter(grams(text.split(), n))
             hits[n] += sum((own & gold).values())
             totals[n] += sum(own.values())
     if not closest or not all(hits[1:]):
@@ -130,10 +132,10 @@ def plain_character_f(references, hypotheses):
             else:
                 yield word
 
-    def grams(text):
+    def counts_of(text):
         units = [list(text.strip().replace(" ", ""))] * 6 + [list(words(text))] * 2
         for sequence, n in zip(units, [1, 2, 3, 4, 5, 6, 1, 2]):
-            yield Counter(tuple(sequence[i:i + n]) for i in range(len(sequence) - n + 1))
+            yield Counter(grams(sequence, n))
 
     def f_score(counts):
         def part(hits, own, gold):
@@ -144,7 +146,7 @@ def plain_character_f(references, hypotheses):
     total = [[0, 0, 0] for _ in range(8)]
     for group, hypothesis in zip(references, hypotheses):
         candidates = [[(sum((own & gold).values()), sum(own.values()) if gold else 0, sum(gold.values()))
-                       for own, gold in zip(grams(hypothesis), grams(text))] for text in group if text.strip()]
+                       for own, gold in zip(counts_of(hypothesis), counts_of(text))] for text in group if text.strip()]
         if candidates:
             total = [[a + b for a, b in zip(*pair)] for pair in zip(total, max(candidates, key=f_score))]
     return f_score(total)

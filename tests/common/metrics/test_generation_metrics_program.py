@@ -1,6 +1,5 @@
 """The program for WebNLG and DART, its METEOR, and intervals and comparisons of both scorers."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -19,20 +18,10 @@ from common.metrics.e2e import tally_ngrams
 from common.metrics.generation import tally_bleu, tally_character_f, tally_meteor
 from common.metrics.nltk_tokenizer import nltk_tokenize
 from common.metrics.segments import find_references, read_texts
+from eval.e2e import measure_scores
+from eval.GenerationEval.eval import main
 
 WITHOUT_JAVA = ["-m", "bleu,chrf++,ter"]
-
-
-def load_program(project_root, path):
-    specification = importlib.util.spec_from_file_location("program", project_root / path)
-    program = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(program)
-    return program
-
-
-@pytest.fixture(scope="module")
-def main(project_root):
-    return load_program(project_root, "eval/GenerationEval/eval.py").main
 
 
 def write(path, *lines, end="\n"):
@@ -54,6 +43,8 @@ def case(tmp_path):
 # The official program
 
 # The blank lines of each reference file were counted with grep.
+@pytest.mark.java
+@pytest.mark.slow
 @pytest.mark.parametrize("name, segments, blanks", [
     ("facts", 90, {"reference2": 60}), ("ge_sample", 1862, {"reference1": 109, "reference2": 583})])
 def test_the_command_gives_the_official_scores_in_a_foreign_locale(metric_case, project_root, tmp_path, name, segments,
@@ -91,6 +82,8 @@ HOSTILE = [(["the cat sat on the mat", "", "a cat is there"], "a cat is there", 
 HOSTILE_CORPUS = 0.39051117044144945  # of the same run
 
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_meteor_of_hostile_texts():
     references, outputs, scores = zip(*HOSTILE)
     tally, = tally_meteor(references, [outputs])
@@ -98,6 +91,8 @@ def test_meteor_of_hostile_texts():
     assert tally.segment_scores == pytest.approx(scores, abs=1e-12)
 
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_meteor_of_dart(metric_case):
     folder, case = metric_case("dart_loo_lora")
     columns = [read_texts(f"{folder / case['references']}{index}") for index in range(case["num_refs"])]
@@ -165,7 +160,7 @@ def test_resampled_corpora_are_scored_as_if_they_were_given():
 
 # The programs as a user runs them
 
-def test_the_table_the_record_and_the_segments(main, case, capsys):
+def test_the_table_the_record_and_the_segments(case, capsys):
     main(["-R", f"{case}/reference", "-H", f"{case}/hyp", "-nr", "3", *WITHOUT_JAVA, "--json", f"{case}/s.json",
           "--segments", f"{case}/out/s.jsonl"])
     output = capsys.readouterr()
@@ -182,7 +177,7 @@ def test_the_table_the_record_and_the_segments(main, case, capsys):
     assert record["scores"]["ter"] == pytest.approx((1 / 8 + 1 / 9) / 3)
 
 
-def test_two_systems_are_compared_and_every_run_gives_the_same(main, case, capsys):
+def test_two_systems_are_compared_and_every_run_gives_the_same(case, capsys):
     arguments = ["-R", f"{case}/reference", "-H", f"{case}/hyp", "-H2", f"{case}/worse", *WITHOUT_JAVA, "--json"]
     main([*arguments, f"{case}/1.json", "--bootstrap", "100", "--segments", f"{case}/s.jsonl"])
     main([*arguments, f"{case}/2.json", "--bootstrap", "100"])
@@ -199,7 +194,7 @@ def test_two_systems_are_compared_and_every_run_gives_the_same(main, case, capsy
     assert [set(line) for _, line in read_json_lines(case / "s.jsonl")] == [{"segment", "scores", "scores2"}] * 3
 
 
-def test_line_ends_and_a_missing_last_one_change_nothing(main, case):
+def test_line_ends_and_a_missing_last_one_change_nothing(case):
     def scores(*arguments):
         main(["-R", f"{case}/reference", "-H", f"{case}/hyp", *WITHOUT_JAVA, "--json", f"{case}/s.json", *arguments])
         return json.loads((case / "s.json").read_text())["scores"]
@@ -212,7 +207,7 @@ def test_line_ends_and_a_missing_last_one_change_nothing(main, case):
         assert scores() == expected
 
 
-def test_blank_lines_at_an_end_are_no_segments(main, case, capsys):
+def test_blank_lines_at_an_end_are_no_segments(case, capsys):
     arguments = ["-R", str(case / "reference"), "-H", str(case / "hyp"), *WITHOUT_JAVA]
     main(arguments)
     expected = capsys.readouterr().out
@@ -233,19 +228,19 @@ def test_blank_lines_at_an_end_are_no_segments(main, case, capsys):
     (["-H2", "short"], "differ in their number of lines.*hyp 3, .*short 2, .*reference0 3"),
     (["--json", "reference0/x.json"], "cannot be written"),
 ])
-def test_mistakes_are_told(main, case, monkeypatch, arguments, message):
+def test_mistakes_are_told(case, monkeypatch, arguments, message):
     write(case / "short", "a", "b")
     monkeypatch.chdir(case)
     with pytest.raises(UserError, match=message):
         main(["-R", f"{case}/reference", "-H", f"{case}/hyp", *WITHOUT_JAVA, *arguments])
 
 
-def test_a_system_is_not_compared_with_itself(main, case):
+def test_a_system_is_not_compared_with_itself(case):
     with pytest.raises(UserError, match="-H2 .*hyp: the same file as -H"):
         main(["-R", f"{case}/reference", "-H", f"{case}/hyp", "-H2", f"{case}/hyp", *WITHOUT_JAVA])
 
 
-def test_a_missing_java_or_bertscore_is_told_before_any_work(main, case, monkeypatch):
+def test_a_missing_java_or_bertscore_is_told_before_any_work(case, monkeypatch):
     monkeypatch.setitem(sys.modules, "bert_score", None)
     with pytest.raises(UserError, match="bertscore needs the package bert_score"):
         main(["-R", "nowhere", "-H", "nowhere", "-m", "bert"])
@@ -254,7 +249,7 @@ def test_a_missing_java_or_bertscore_is_told_before_any_work(main, case, monkeyp
         main(["-R", "nowhere", "-H", "nowhere", "-m", "ter,meteor"])
 
 
-def test_references_that_are_left_out_or_blank_are_told(main, case, capsys):
+def test_references_that_are_left_out_or_blank_are_told(case, capsys):
     write(case / "reference1", "", "a", "")
     main(["-R", f"{case}/reference", "-H", f"{case}/hyp", "-nr", "2", "-m", "ter"])
     error = capsys.readouterr().err
@@ -278,13 +273,13 @@ def test_reference_files_are_found(case):
         find_references(str(case / "folder/reference"), 2)
 
 
-def test_the_e2e_program_prints_intervals_and_compares(project_root, tmp_path, monkeypatch, capsys):
-    program = load_program(project_root, "eval/e2e/measure_scores.py")
-    monkeypatch.setattr(program, "tally_e2e", tally_ngrams)  # without Java
+def test_the_e2e_program_prints_intervals_and_compares(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure_scores, "tally_e2e", tally_ngrams)  # without Java
     references = write(tmp_path / "ref", "the blue spice is a cheap pub .", "", "it is by the river side .", "")
     outputs = write(tmp_path / "one", "the blue spice is a pub .", "it is by the river side .")
     others = write(tmp_path / "two", "the blue spice is cheap .", "by the side")
-    program.main([references, outputs, "--pred2", others, "--json", str(tmp_path / "s.json"), "--bootstrap", "50"])
+    measure_scores.main([references, outputs, "--pred2", others, "--json", str(tmp_path / "s.json"), "--bootstrap",
+                         "50"])
     printed = capsys.readouterr().out
     record = json.loads((tmp_path / "s.json").read_text())
     low, high = record["intervals"]["BLEU"]

@@ -1,6 +1,5 @@
 """Exact match and F1: torchmetrics' implementation is the oracle; the program's warnings, intervals and JSON."""
 
-import importlib.util
 import json
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from common.files import read_json_lines, sha256_of, write_json
 from common.metrics.squad import exact_match, f1, normalize, read_answers, tally_squad
+from eval.squad.evaluate import main
 
 answer = st.lists(st.sampled_from(["the", "The", "a", "an", "cat", "Cat,", "sat", "1804", "U.S.", "«mat»", "l'an",
                                    "–", "naïve", "A\u00a0b", "(b)"]), min_size=1, max_size=6).map(" ".join)
@@ -46,14 +46,6 @@ def test_by_hand():
     assert scores([["cat", "a dog"], ["x"]], ["dog", None]) == {"exact_match": 50, "f1": 50}
 
 
-@pytest.fixture(scope="module")
-def main(project_root):
-    specification = importlib.util.spec_from_file_location("evaluate_squad", project_root / "eval/squad/evaluate.py")
-    program = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(program)
-    return program.main
-
-
 @pytest.fixture
 def files(tmp_path):
     entries = [{"id": str(row), "question": "?", "answers": [{"text": text, "answer_start": 0}]}
@@ -65,7 +57,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_program_writes_scores_intervals_and_segments(main, files, capsys):
+def test_program_writes_scores_intervals_and_segments(files, capsys):
     main([str(files / "gold.json"), str(files / "good.json"), "--pred2", str(files / "bad.json"), "--bootstrap", "200",
           "--json", str(files / "scores.json"), "--segments", str(files / "segments.jsonl")])
     out, err = capsys.readouterr()
@@ -82,7 +74,7 @@ def test_program_writes_scores_intervals_and_segments(main, files, capsys):
     assert segments == [100, 0, 100, 100] and record["counts"]["questions"] == 4
 
 
-def test_program_names_what_it_cannot_read(main, files):
+def test_program_names_what_it_cannot_read(files):
     with pytest.raises(UserError, match="--bootstrap 3"):
         main([str(files / "gold.json"), str(files / "good.json"), "--bootstrap", "3"])
     with pytest.raises(UserError, match="the document is .*, expected an object"):

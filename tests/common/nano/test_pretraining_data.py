@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.data.tokenizer import load_tokenizer
 from common.errors import UserError
 from common.nano.pretraining_data import (
     COMPLETION,
@@ -62,13 +61,6 @@ def folder(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(json.dumps(document), encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(project_root):
-    if not (project_root / "vocab" / "encoder.json").is_file():
-        pytest.skip("vocab/ is empty: scripts/setup.sh fills it")
-    return load_tokenizer(project_root / "vocab")
 
 
 @pytest.mark.parametrize("names", [PUBLISHED, COPIES], ids=["published", "copies"])

@@ -19,8 +19,7 @@ from common.run.beam_search import (
     search,
 )
 from common.run.searching import distinct_contexts
-
-from plain_beam_search import log_softmax, plain_search
+from tests.oracles.plain_beam_search import log_softmax, plain_search
 
 VOCABULARY = 12
 

@@ -31,8 +31,8 @@ def test_cosine_is_not_shifted_by_the_warm_up():
 
 def test_cycle_goes_from_point_to_point_and_has_the_last_rate_outside():
     rate = make_schedule("cycle", 1.0, 0, 200, [0, 100, 200], [0.0, 1.0, 0.5])
-    assert [rate(step) for step in (0, 50, 100, 150, 200, 999)] == pytest.approx([0.0, 0.5, 1.0, 0.75, 0.5, 0.5],
-                                                                                 abs=1e-6)
+    expected = [0.0, 0.5, 1.0, 0.75, 0.5, 0.5]
+    assert [rate(step) for step in (0, 50, 100, 150, 200, 999)] == pytest.approx(expected, abs=1e-6)
     late = make_schedule("cycle", 1.0, 0, 30, [10, 20, 30], [0.1, 1.0, 0.5])
     assert [late(step) for step in (0, 1, 9, 10, 15)] == pytest.approx([0.1, 0.5, 0.5, 0.1, 0.55], abs=1e-6)
 

@@ -14,12 +14,13 @@ from common.run.training import Steps, planned_steps, run_training
 
 @pytest.fixture
 def arguments(tmp_path):
-    write_json_lines(tmp_path / "rows.jsonl", ({"context": [index + 1, 9], "completion": [3, 4]} for index in range(10)))
+    rows = str(tmp_path / "rows.jsonl")
+    write_json_lines(rows, ({"context": [index + 1, 9], "completion": [3, 4]} for index in range(10)))
     return SimpleNamespace(
-        train_data=str(tmp_path / "rows.jsonl"), valid_data=str(tmp_path / "rows.jsonl"), train_batch_size=4, valid_batch_size=4,
-        seq_len=16, obj="clm", grad_acc=1, lr=1.0, warmup_step=2, scheduler="linear", max_epoch=3, max_step=None,
-        i_steps=[0], i_lrs=[0.0], log_interval=2, eval_interval=5, save_interval=4, eval_epoch=1, no_shuffle=False,
-        random_seed=1, work_dir=str(tmp_path / "work"))
+        train_data=rows, valid_data=rows, train_batch_size=4, valid_batch_size=4, seq_len=16, obj="clm", grad_acc=1,
+        lr=1.0, warmup_step=2, scheduler="linear", max_epoch=3, max_step=None, i_steps=[0], i_lrs=[0.0], log_interval=2,
+        eval_interval=5, save_interval=4, eval_epoch=1, no_shuffle=False, random_seed=1,
+        work_dir=str(tmp_path / "work"))
 
 
 # The ten rows of validation are three batches, which come together.
@@ -36,11 +37,12 @@ def test_log_lines_are_those_that_others_parse(arguments, capsys):
     lines = capsys.readouterr().out.splitlines()
     training = [line for line in lines if line.startswith("| epoch")]
     number = r"\s*[\d.e+-]+"
-    assert all(re.fullmatch(rf"\| epoch {number} step {number} \| {number} batches \| lr {number} \| ms/batch{number} \| "
-                            rf"loss{number} \| avg loss{number} \| ppl{number}", line) for line in training)
+    assert all(re.fullmatch(rf"\| epoch {number} step {number} \| {number} batches \| lr {number} \| "
+                            rf"ms/batch{number} \| loss{number} \| avg loss{number} \| ppl{number}", line)
+               for line in training)
     # step 2 of 9 with a warm-up of 2: the rate after two scheduler steps is the full one; losses 1.9 and 1.8
-    assert re.search(r"\| epoch   1 step        2 \|      2 batches \| lr 1 \| ms/batch .* \| loss  1.80 \| avg loss  1.85 \| "
-                     r"ppl  6.36", training[0])
+    assert re.search(r"\| epoch   1 step        2 \|      2 batches \| lr 1 \| ms/batch .* \| loss  1.80 \| "
+                     r"avg loss  1.85 \| ppl  6.36", training[0])
     assert any(re.fullmatch(r"\| Eval   1 at step        3 \| time: .*s \| valid loss  1.50 \| valid ppl  4.48 \| "
                             r"best ppl  4.48", line) for line in lines)
 
@@ -59,7 +61,8 @@ def test_steps_rates_and_intervals(arguments):
     records = [json.loads(line) for line in open(arguments.work_dir + "/train_log.jsonl", encoding="utf-8")]
     assert [record["step"] for record in records if record["kind"] == "validation"] == [3, 5, 6, 9]
     summary = read_json(arguments.work_dir + "/train_summary.json")
-    assert summary["steps"] == 9 and summary["valid_loss"] == 1.5 and summary["checkpoint"].endswith("model.9.safetensors")
+    assert summary["steps"] == 9 and summary["valid_loss"] == 1.5
+    assert summary["checkpoint"].endswith("model.9.safetensors")
 
 
 def test_the_shorter_of_steps_and_epochs_ends_the_run(arguments):

@@ -1,74 +1,42 @@
-"""Tests that either tree must pass, in its own environment; tests/pytorch and tests/jittor import them.
+"""Checks that both trees share, on the tree under test: against tests/oracles/oracle.npz and the plain beam search."""
 
-They compare with tests/oracle.npz (see make_oracle.py) and with the plain beam search.
-"""
-
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes, merge_lora
-from common.run.arguments import training_arguments
+from common.paths import ROOT
 from common.run.batching import converted, make_batch, pack
 from common.run.beam_search import SearchSettings, search
+from tests import DEVICE, FRAMEWORK
+from tests.oracles.make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, STEPS, places_of_tokens
+from tests.oracles.plain_beam_search import plain_search
+from tests.trees.small_model import (
+    arguments,
+    arrays_of,
+    backbone_and_lora,
+    flat,
+    model_of,
+    part,
+    relative_error,
+)
 
 import device
 from gpt2_beam import build_search_model
-from gpt2_ft import build_model, build_optimizer, train_step, validation_step
+from gpt2_ft import build_optimizer, train_step, validation_step
 from lora import MergedLinear, lora_state_dict
-from make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, SMOOTHING, STEPS, places_of_tokens
 from model import GPT2LMModel
-from plain_beam_search import plain_search
+
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
-@pytest.fixture(scope="module")
-def oracle():
-    with np.load(Path(__file__).parent / "oracle.npz") as file:
-        return dict(file)
-
-
-DEVICE = os.environ.get("NLG_TEST_DEVICE", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def on_device():
-    device.set_up(DEVICE, 1, "fp32")
-    yield
-    device.set_up(DEVICE, 1, "fp32")
-
-
-def part(oracle, prefix):
-    return {name[len(prefix):]: array for name, array in oracle.items() if name.startswith(prefix)}
-
-
-def arguments(*flags):
-    parsed = training_arguments(["--train_data", "x", "--valid_data", "x", "--init_checkpoint", "x", "--max_step", "1",
-                                 "--model_card", "gpt2.nano", "--label_smooth", str(SMOOTHING), "--correct_bias",
-                                 "--adam_beta2", str(OPTIMIZER["beta2"]), *flags], "")
-    parsed.card = CARD
-    return parsed
-
-
-def model_of(oracle, parsed):
-    weights = part(oracle, "weights/")
-    return build_model(parsed, {name: array for name, array in weights.items() if "lora_" not in name},
-                       {name: array for name, array in weights.items() if "lora_" in name})
-
-
-def arrays_of(batch):
-    """The batch with its arrays on the device."""
-    return converted(batch, device.from_numpy)
-
-
-def flat(arrays):
-    """All elements of a list of arrays, in one."""
-    return np.concatenate([np.reshape(array, -1) for array in arrays])
-
-
-def relative_error(found, expected):
-    return np.abs(found - expected).max() / np.abs(expected).max()
+def test_only_the_sources_of_the_tree_under_test_are_on_the_path():
+    assert device.FRAMEWORK == FRAMEWORK
+    folders = [Path(folder).resolve() for folder in sys.path]
+    assert [folder for folder in folders if folder.parent.parent == ROOT and folder.name == "src"] == [
+        ROOT / f"NLG_{FRAMEWORK}" / "src"]
 
 
 def test_logits(oracle):
@@ -81,14 +49,16 @@ def test_logits(oracle):
 
 def test_validation_loss(oracle):
     model = model_of(oracle, arguments())
-    assert float(validation_step(model, arrays_of(make_batch(ROWS, 48)))) == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
+    loss = float(validation_step(model, arrays_of(make_batch(ROWS, 48))))
+    assert loss == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
 
 
 def test_neighbours_change_nothing(oracle):
     """Batches of one row, put together, have the sum of their losses."""
     model = model_of(oracle, arguments())
     together = float(validation_step(model, arrays_of(make_batch(ROWS, 48, batch_size=1))))
-    assert together == pytest.approx(sum(float(validation_step(model, arrays_of(make_batch([row], 48)))) for row in ROWS), rel=1e-6)
+    alone = [float(validation_step(model, arrays_of(make_batch([row], 48)))) for row in ROWS]
+    assert together == pytest.approx(sum(alone), rel=1e-6)
 
 
 def test_loss_and_gradients(oracle):
@@ -156,8 +126,9 @@ def losses_in(precision, oracle, steps=20):
     return np.array(losses)
 
 
-@pytest.mark.parametrize("precision, digits", [("bf16", 8), ("fp16", 11)]
-                         + ([("tf32", 11)] if DEVICE == "cuda" else []))
+@pytest.mark.slow
+@pytest.mark.parametrize("precision, digits", [
+    ("bf16", 8), ("fp16", 11), pytest.param("tf32", 11, marks=pytest.mark.gpu)])
 def test_losses_in_other_precisions(oracle, precision, digits):
     """Near those of fp32, but not the same; ``digits`` is the length of the significand in bits."""
     expected, found = losses_in("fp32", oracle), losses_in(precision, oracle)
@@ -218,7 +189,7 @@ def test_dropout_keeps_the_mean():
 def test_merged_weights_equal_the_layers(oracle, targets):
     settings = LoraSettings(rank=2, alpha=8, targets=targets)
     generator = np.random.RandomState(0)
-    backbone = {name: array for name, array in part(oracle, "weights/").items() if "lora_" not in name}
+    backbone, _ = backbone_and_lora(oracle)
     lora = {name: (0.1 * generator.randn(*shape)).astype(np.float32)
             for name, shape in lora_shapes(CARD, settings).items()}
     model = device.to_device(GPT2LMModel(CARD, settings))
@@ -231,12 +202,27 @@ def test_merged_weights_equal_the_layers(oracle, targets):
     assert np.abs(first - second).max() < 1e-4
 
 
+def output_of(arrays, x, **lora):
+    """What a query-key-value projection with these arrays makes of ``x (rows, width)``."""
+    layer = MergedLinear(CARD.width, 3 * CARD.width, **lora)
+    layer.load_state_dict({name: device.from_numpy(array) for name, array in arrays.items()})
+    return device.to_numpy(device.to_device(layer)(device.from_numpy(x)))
+
+
 def test_lora_starts_without_effect(oracle):
-    layer = MergedLinear(6, 12, r=2, lora_alpha=4, enable_lora=(True, False, True))
-    assert tuple(layer.lora_A.shape) == (4, 6) and tuple(layer.lora_B.shape) == (8, 2)
-    arrays = initial_lora(CARD, SETTINGS, 5)
-    assert all(not array.any() for name, array in arrays.items() if name.endswith("lora_B"))
-    assert all(0 < np.abs(array).max() <= CARD.width ** -0.5 for name, array in arrays.items() if name.endswith("lora_A"))
+    backbone, _ = backbone_and_lora(oracle)
+    prefix = "transformer.h.0.attn.c_attn."
+    plain = part(backbone, prefix)
+    first = {**plain, **part(initial_lora(CARD, SETTINGS, 5), prefix)}
+    assert 0 < np.abs(first["lora_A"]).max() <= CARD.width ** -0.5
+    x = np.random.RandomState(0).randn(7, CARD.width).astype(np.float32)
+    lora = {"r": SETTINGS.rank, "lora_alpha": SETTINGS.alpha, "enable_lora": (True, False, True)}
+    expected = output_of(plain, x)
+    assert relative_error(expected, x.astype(np.float64) @ plain["weight"] + plain["bias"]) < 1e-6
+    assert relative_error(output_of(first, x, **lora), expected) < 1e-6
+    moved = output_of({**first, "lora_B": first["lora_B"] + np.float32(0.01)}, x, **lora)
+    changes = np.abs(moved - expected).reshape(len(x), 3, -1).max(axis=(0, 2))  # of queries, keys and values
+    assert changes[0] > 0.01 and changes[2] > 0.01 and changes[1] < 1e-5
 
 
 SEARCHES = [
@@ -248,11 +234,10 @@ SEARCHES = [
 CONTEXTS = [[5, 17, 3, 96], [8, 96], [1, 2, 3, 4, 5, 6, 7, 96], [33]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SEARCHES)
 def test_beam_search_equals_the_plain_one(oracle, settings):
-    weights = part(oracle, "weights/")
-    backbone = {name: array for name, array in weights.items() if "lora_" not in name}
-    arrays = merge_lora(backbone, {name: weights[name] for name in weights if "lora_" in name}, SETTINGS)
+    arrays = merge_lora(*backbone_and_lora(oracle), SETTINGS)
     model = device.to_device(GPT2LMModel(CARD))
     model.load_arrays(arrays)
 

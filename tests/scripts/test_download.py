@@ -63,6 +63,7 @@ def test_copy_then_skip(pretrained, source, capsys):
     assert "there and valid" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2/pytorch_model.bin", "gpt2-pytorch_model.bin"])
 def test_copy_a_torch_file_and_write_its_config(pretrained, tmp_path, name):
     torch = pytest.importorskip("torch")

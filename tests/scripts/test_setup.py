@@ -1,4 +1,4 @@
-"""Setup: what counts as ready, what an interrupted run leaves, where the vocabulary comes from; and the tests' sum."""
+"""Setup: what counts as ready, what an interrupted run leaves, where the vocabulary comes from."""
 
 import hashlib
 import json
@@ -13,7 +13,6 @@ import pytest
 from common import cpp_compiler
 from common.drivers import environments as setup_environment
 from common.errors import UserError
-from scripts.maintain import count_tests
 
 VOCAB = {"encoder.json": b"{}", "vocab.bpe": b"#version: 0.2\n"}
 
@@ -144,28 +143,3 @@ def test_missing_compiler_and_headers_name_their_packages(monkeypatch, tmp_path)
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     with pytest.raises(UserError, match=r"Python\.h.*apt-get install python3\.\d+-dev"):
         cpp_compiler.check_cpp_compiler()
-
-
-def write_report(folder, number, **counts):
-    attributes = " ".join(f'{name}="{count}"' for name, count in counts.items())
-    (folder / f"{number}.xml").write_text(f"<testsuites><testsuite {attributes}/></testsuites>")
-
-
-def test_reports_are_added_up(tmp_path, capsys):
-    write_report(tmp_path, 0, tests=5, failures=0, errors=0, skipped=2)
-    write_report(tmp_path, 1, tests=3, failures=0, errors=0, skipped=0)
-    assert count_tests.main([str(tmp_path), "2"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "6 passed, 0 failed, 2 skipped"
-
-
-@pytest.mark.parametrize("second", [
-    {"tests": 0, "failures": 0, "errors": 0, "skipped": 0},
-    {"tests": 2, "failures": 1, "errors": 0, "skipped": 0},
-    {"tests": 2, "failures": 0, "errors": 1, "skipped": 0},
-    None,
-])
-def test_a_bad_or_missing_report_fails(tmp_path, second):
-    write_report(tmp_path, 0, tests=5, failures=0, errors=0, skipped=0)
-    if second:
-        write_report(tmp_path, 1, **second)
-    assert count_tests.main([str(tmp_path), "2"]) == 1

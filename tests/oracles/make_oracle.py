@@ -1,6 +1,6 @@
-"""Writes tests/oracle.npz: what a small GPT-2 with LoRA must compute, by other people's code in float64.
+"""Writes oracle.npz beside it: what a small GPT-2 with LoRA must compute, by other people's code in float64.
 
-    .venv_pytorch/bin/python tests/make_oracle.py
+    .venv_pytorch/bin/python -m tests.oracles.make_oracle
 
 The model is transformers' GPT2LMHeadModel with loralib's MergedLinear as its query-key-value projection; gradients are
 torch's; the optimiser is written out in numpy from its formula. Both trees are compared with this file, each in its
@@ -8,18 +8,14 @@ own environment; a test makes the file again and compares.
 """
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from common.files import atomic_write  # noqa: E402
-from common.model.lora_arrays import LoraSettings, initial_lora  # noqa: E402
-from common.model.model_cards import ModelCard, backbone_shapes  # noqa: E402
-from common.run.batching import Row, make_batch  # noqa: E402
+from common.files import atomic_write
+from common.model.lora_arrays import LoraSettings, initial_lora
+from common.model.model_cards import ModelCard, backbone_shapes
+from common.run.batching import Row, make_batch
 
 PATH = Path(__file__).resolve().parent / "oracle.npz"
 CARD = ModelCard("gpt2.test", 24, 2, 3, "gpt2-test", positions=48, vocabulary=97)

@@ -1,0 +1,207 @@
+"""Weight files: what every kind reads as, which file a name means, and every way in which a wrong file is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.model.checkpoint import check_shapes
+from common.model.model_cards import backbone_shapes
+from common.model.weight_files import read_arrays, resolve_checkpoint
+from tests.common.model.checkpoint_cases import BACKBONE, CARD, LORA, assert_same, write
+
+# Names and dtypes
+
+@pytest.mark.parametrize("prefix", ["", "transformer.", "module.transformer.", "module.", "module.module."])
+def test_prefixes(tmp_path, prefix):
+    bare = {name.removeprefix("transformer."): array for name, array in {**BACKBONE, **LORA}.items()}
+    path = write(tmp_path / "a.safetensors", {prefix + name: array for name, array in bare.items()})
+    assert_same(read_arrays(path), {**BACKBONE, **LORA})
+
+
+def test_mask_buffers_are_dropped_and_projection_biases_are_not(tmp_path):
+    buffers = {"transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 8, 8), np.uint8)),
+               "transformer.h.1.attn.masked_bias": np.array(-1e4, np.float32)}
+    assert "transformer.h.0.attn.c_attn.bias" in BACKBONE
+    assert_same(read_arrays(write(tmp_path / "a.safetensors", {**BACKBONE, **buffers})), BACKBONE)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "module.lm_head.decoder.weight"])
+def test_tied_output_embedding(tmp_path, name):
+    embedding = BACKBONE["transformer.wte.weight"]
+    assert_same(read_arrays(write(tmp_path / "a.safetensors", {**BACKBONE, name: embedding})), BACKBONE)
+    others = {key: array for key, array in BACKBONE.items() if key != "transformer.wte.weight"}
+    assert_same(read_arrays(write(tmp_path / "b.safetensors", {**others, name: embedding})), BACKBONE)
+    path = write(tmp_path / "c.safetensors", {**BACKBONE, name: embedding + 1})
+    with pytest.raises(UserError, match=r"c\.safetensors: lm_head\..*weight differs from transformer\.wte\.weight"):
+        read_arrays(path)
+
+
+def test_one_array_under_two_names(tmp_path):
+    one = np.ones(2, np.float32)
+    path = write(tmp_path / "a.safetensors", {"wte.weight": one, "transformer.wte.weight": one})
+    with pytest.raises(UserError, match="wte.weight appears twice, under different prefixes"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats(tmp_path, dtype):
+    stored = {name: array.astype(dtype) for name, array in BACKBONE.items()}
+    assert_same(read_arrays(write(tmp_path / "a.safetensors", stored)),
+                {name: array.astype(np.float32) for name, array in stored.items()})
+
+
+def test_integers_are_no_weights(tmp_path):
+    path = write(tmp_path / "a.safetensors", {"wte.weight": np.ones((2, 2), np.int8)})
+    with pytest.raises(UserError, match="wte.weight has dtype int8, expected floating-point"):
+        read_arrays(path)
+
+
+def write_by_hand(path, dtype, shape, data):
+    """A safetensors file of one array ``a``, after the format's description: length, JSON header, bytes."""
+    header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+def test_bfloat16(tmp_path):
+    # 1.0 is 0x3f80 in bfloat16, -2.5 is 0xc020, infinity 0x7f80
+    path = write_by_hand(tmp_path / "a.safetensors", "BF16", [1, 3], b"\x80\x3f\x20\xc0\x80\x7f")
+    assert_same(read_arrays(path), {"transformer.a": np.array([[1, -2.5, np.inf]])})
+
+
+def test_bfloat16_as_torch_writes_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+    tensors = {name: torch.tensor(array).bfloat16() for name, array in BACKBONE.items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert_same(read_arrays(tmp_path / "a.safetensors"),
+                {name: tensor.float().numpy() for name, tensor in tensors.items()})
+
+
+def test_float8_is_refused(tmp_path):
+    path = write_by_hand(tmp_path / "a.safetensors", "F8_E4M3", [2], b"\0\0")
+    with pytest.raises(UserError, match="a has dtype F8_E4M3, expected F32"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model_state_dict": state, "epoch": 5},
+                                  lambda state: {"state_dict": {"model_state_dict": state}}],
+                         ids=["bare", "model_state_dict", "state_dict"])
+def test_torch_files(tmp_path, is_zip, wrap):
+    torch = pytest.importorskip("torch")
+    state = {"module." + name: torch.tensor(array) for name, array in {**BACKBONE, **LORA}.items()}
+    state["module.lm_head.decoder.weight"] = state["module.transformer.wte.weight"]
+    state["module.transformer.h.0.attn.bias"] = torch.ones(8, 8).tril().bool()
+    torch.save(wrap(state), tmp_path / "model.26290.pt", _use_new_zipfile_serialization=is_zip)
+    assert_same(read_arrays(tmp_path / "model.26290.pt"), {**BACKBONE, **LORA})
+
+
+def test_torch_file_with_something_else_than_arrays(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"model": {"a": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: model, epoch: not arrays; expected a state dict, as the root or"):
+        read_arrays(tmp_path / "a.pt")
+
+
+@pytest.mark.slow
+def test_transformers_own_files(tmp_path):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2,
+                                                                 n_head=2))
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "parts", max_shard_size="3KB")
+    assert (tmp_path / "parts" / "model.safetensors.index.json").is_file()
+    expected = {name: tensor.numpy() for name, tensor in model.transformer.state_dict(prefix="transformer.").items()}
+    for folder in ("whole", "parts"):
+        found = read_arrays(tmp_path / folder)
+        check_shapes(found, backbone_shapes(CARD), folder)
+        assert_same(found, expected)
+
+
+# Damaged files and other files
+
+@pytest.mark.parametrize("content, reason", [
+    (b"", "it is empty"),
+    (b"<!DOCTYPE html>", "it starts with b'<!DOCTYPE html>'"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    (b"\x80\x02}q\x00.", "not a torch checkpoint"),
+    (b"PK\x03\x04 and no more", "truncated, damaged"),
+])
+def test_other_files(tmp_path, content, reason):
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.bin: .*{reason}"):
+        read_arrays(tmp_path / "a.bin")
+
+
+def test_cut_safetensors(tmp_path, backbone_path):
+    content = backbone_path.read_bytes()
+    for length in (9, 50, len(content) // 2, len(content) - 1):
+        (tmp_path / "a.safetensors").write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"a\.safetensors: truncated or damaged"):
+            read_arrays(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("index, reason", [
+    ({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}, "2 shards, .*part-2.safetensors"),
+    ({}, "0 shards"),
+])
+def test_missing_parts(tmp_path, index, reason):
+    write(tmp_path / "part-1.safetensors", {"a": np.ones(1, np.float32)})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=reason):
+        read_arrays(tmp_path)
+
+
+# Which file a name means
+
+def test_resolve_the_file_itself_and_a_folder(backbone_path, capsys):
+    assert resolve_checkpoint(backbone_path) == str(backbone_path)
+    assert resolve_checkpoint(backbone_path.parent) == str(backbone_path)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["model.9000.pt", "model.9000.bin"])
+def test_resolve_safetensors_for_a_torch_name(lora_path, name, capsys):
+    assert resolve_checkpoint(lora_path.parent / name) == str(lora_path)
+    assert capsys.readouterr().err == f"note: {lora_path.parent / name} does not exist, using {lora_path}\n"
+
+
+def test_resolve_prefers_the_file_that_is_named(lora_path, capsys):
+    (lora_path.parent / "model.9000.pt").write_bytes(b"")
+    assert resolve_checkpoint(lora_path.parent / "model.9000.pt").endswith("model.9000.pt")
+
+
+@pytest.mark.parametrize("folder", ["pretrained_checkpoints", "elsewhere"])
+def test_resolve_the_original_name_of_a_backbone(project, backbone_path, folder, capsys):
+    named = project / folder / "gpt2-test-pytorch_model.bin"
+    assert resolve_checkpoint(named) == str(backbone_path)
+    assert f"{named} does not exist, using {backbone_path}" in capsys.readouterr().err
+
+
+def test_resolve_lists_what_is_there(tmp_path):
+    for name in ("model.1000.safetensors", "model.900.pt", "a.b.c.bin", "notes.txt", "log.json"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "model.safetensors").write_bytes(b"")
+    listing = rf"{tmp_path} has a\.b\.c\.bin, gpt2/, model\.900\.pt, model\.1000\.safetensors$"
+    with pytest.raises(UserError, match=r"model\.5\.pt: no such checkpoint; " + listing):
+        resolve_checkpoint(tmp_path / "model.5.pt")
+    with pytest.raises(UserError, match="a folder without any of model.safetensors, .*; " + listing):
+        resolve_checkpoint(tmp_path)
+
+
+def test_resolve_in_empty_and_missing_folders(tmp_path):
+    with pytest.raises(UserError, match=f"no checkpoint is in {tmp_path}$"):
+        resolve_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(UserError, match="the folder .*nowhere does not exist either$"):
+        resolve_checkpoint(tmp_path / "nowhere" / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["gpt2-medium", "gpt2-medium-pytorch_model.bin"])
+def test_resolve_says_how_to_fetch_a_backbone(project, name):
+    with pytest.raises(UserError, match="bash scripts/download_pretrained_checkpoints.sh gpt2-medium$"):
+        resolve_checkpoint(project / "pretrained_checkpoints" / name)
