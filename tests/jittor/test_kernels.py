@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from common.run.batching import pack
+from common.run.dropout import Dropout, is_kept, step_key, token_keys
 from tests import DEVICE
 
 import device
 import kernels
-from kernel_sources import functions, launch
+from kernel_sources import functions
 
 pytestmark = pytest.mark.usefixtures("on_device")
 TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
@@ -38,13 +39,6 @@ def variables(*arrays):
     return [jt.array(array) for array in arrays]
 
 
-def dropout(x, probability, seed):
-    """What the kernels leave of x."""
-    result, = launch.run('dropout_apply(in0_p, out0_p, in0->num, Dropout(data["seed"], data["probability"]));', [x],
-                         [x.shape], seed=seed, probability=probability)
-    return result
-
-
 def test_linear(normal):
     x, weight, bias, gradient = normal(3, 5, IN), normal(IN, WIDTH), normal(WIDTH), normal(3, 5, WIDTH)
     function = functions.Linear()
@@ -56,11 +50,13 @@ def test_linear(normal):
 def test_lora_linear(columns, probability, normal):
     x, weight, bias, gradient = normal(ROWS, IN), normal(IN, 3 * WIDTH), normal(3 * WIDTH), normal(ROWS, 3 * WIDTH)
     lora_a, lora_b, scaling = normal(len(columns) * RANK, IN), normal(len(columns) * WIDTH, RANK), 8.0
-    np.random.seed(5)
-    mask = dropout(jt.ones((ROWS, IN)), probability, functions.dropout_seed()).numpy() if probability else 1.0
-    np.random.seed(5)
+    mask, dropout = 1.0, None
+    if probability:
+        keys = step_key(1, 2), token_keys(np.arange(ROWS) // 5, np.arange(ROWS) % 5)
+        mask = is_kept(Dropout(probability, 3, *keys), IN) / (1 - probability)
+        dropout = Dropout(probability, 3, *variables(*keys))
     function = functions.LoraLinear()
-    result = function(*variables(x, weight, bias, lora_a, lora_b), columns, scaling, probability)
+    result = function(*variables(x, weight, bias, lora_a, lora_b), columns, scaling, dropout)
     d_x, _, _, d_a, d_b, *_ = function.grad(jt.array(gradient))
     x, weight, gradient, lora_a, lora_b = double(x, weight, gradient, lora_a, lora_b)
     expected, expected_d_x = x @ weight + bias, gradient @ weight.T
@@ -236,21 +232,9 @@ def test_half_precision_rounds_both_operands_and_sums_in_float32(precision, norm
             np.testing.assert_array_equal(kernels.frozen(many).numpy(), rounded(many))
 
 
-@pytest.mark.parametrize("probability", [0.1, 0.5])
-def test_dropout_is_decided_by_its_seed(probability):
-    ones = jt.ones((300, 300))
-    first, again, other = (dropout(ones, probability, seed).numpy() for seed in (7, 7, 8))
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
-    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / (1 - probability))}
-    # Six standard deviations; and neighbours, rows and columns must not drop together.
-    dropped = first == 0
-    assert abs(dropped.mean() - probability) < 6 * np.sqrt(probability * (1 - probability) / dropped.size)
-    for pair in ((dropped[:, 1:], dropped[:, :-1]), (dropped[1:], dropped[:-1]), (dropped, other == 0)):
-        assert abs(np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1]) < 6 / 300
-
-
-def test_seeds_follow_the_global_seed():
-    device.seed(3)
-    first = [functions.dropout_seed() for _ in range(3)]
-    device.seed(3)
-    assert first == [functions.dropout_seed() for _ in range(3)] and len(set(first)) == 3
+def test_dropout_and_its_gradient(normal):
+    keys = step_key(1, 2), token_keys(np.arange(ROWS), np.zeros(ROWS, np.int32))
+    mask = is_kept(Dropout(0.3, 1, *keys), IN) / 0.7
+    x, gradient, function = normal(ROWS, IN), normal(ROWS, IN), functions.Dropped()
+    agree(function(jt.array(x), Dropout(0.3, 1, *variables(*keys))), x * mask)
+    agree(function.grad(jt.array(gradient))[0], gradient * mask)

@@ -1,6 +1,7 @@
 """Checks that both trees share, on the tree under test: against tests/oracles/oracle.npz and the plain beam search."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from common.model.lora_arrays import LoraSettings, initial_lora, lora_shapes, me
 from common.paths import ROOT
 from common.run.batching import converted, make_batch, pack
 from common.run.beam_search import SearchSettings, search
+from common.run.dropout import Dropout, is_kept, step_key
 from tests import DEVICE, FRAMEWORK
 from tests.oracles.make_oracle import CARD, OPTIMIZER, ROWS, SETTINGS, STEPS, places_of_tokens
 from tests.oracles.plain_beam_search import plain_search
@@ -24,6 +26,7 @@ from tests.trees.small_model import (
 )
 
 import device
+import kernels
 from gpt2_beam import build_search_model
 from gpt2_ft import build_optimizer, train_step, validation_step
 from lora import MergedLinear, lora_state_dict
@@ -170,19 +173,50 @@ def test_dropout_acts_in_training_alone(oracle):
     parsed, batch = arguments("--lora_dropout", "0.5"), make_batch(ROWS, 48)
     model = model_of(oracle, parsed)
     optimizer = build_optimizer(parsed, model)
-    training = [float(train_step(model, optimizer, parsed, arrays_of(batch), 0.0, True)) for _ in range(2)]
-    assert training[0] != training[1]
+    training = [float(train_step(model, optimizer, parsed, arrays_of(replace(batch, step_key=step_key(1, step))), 0.0,
+                                 True)) for step in (1, 2, 1)]
+    assert training[0] == training[2] != training[1]
     assert float(validation_step(model, arrays_of(batch))) == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
 
 
-def test_dropout_keeps_the_mean():
-    layer = MergedLinear(1, 1, r=1, lora_dropout=0.25, enable_lora=(True,))
-    layer.load_state_dict({name: device.from_numpy(np.full(shape, value, np.float32)) for name, shape, value in (
-        ("weight", (1, 1), 0.0), ("bias", (1,), 0.0), ("lora_A", (1, 1), 1.0), ("lora_B", (1, 1), 1.0))})
+@pytest.mark.parametrize("probability, stream, width", [(0.1, 0, 192), (0.5, 31, 1100), (0.9, 3, 8)])
+def test_masks_are_those_of_the_plain_twin(probability, stream, width):
+    batch = make_batch(ROWS, 48, step_key=step_key(110, 7), first_row=3)
+    x = np.random.RandomState(0).randn(len(batch.input_ids), width).astype(np.float32)
+    keys = converted(batch, device.from_numpy)
+    found = kernels.dropped_out(device.from_numpy(x), Dropout(probability, stream, keys.step_key, keys.token_keys))
+    plain = Dropout(probability, stream, batch.step_key, batch.token_keys)
+    expected = np.where(is_kept(plain, width), x * np.float32(plain.kept_factor), np.float32(0))
+    np.testing.assert_array_equal(device.to_numpy(found), expected)
+
+
+def test_each_layer_drops_by_its_own_stream():
+    """The layers are numbered as the model runs them, with or without an update."""
+    settings = LoraSettings(rank=2, alpha=4, dropout=0.5, targets=("k", "proj"))
+    model = device.to_device(GPT2LMModel(CARD, settings))
+    streams = {name: module.stream for name, module in model.named_modules() if isinstance(module, MergedLinear)}
+    order = [f"transformer.h.{layer}.{name}" for layer in range(CARD.layers)
+             for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
+    assert streams == {name: stream for stream, name in enumerate(order)}
+
+
+def test_a_layer_with_dropout_computes_its_formula():
+    width, batch = 12, make_batch(ROWS, 48, step_key=step_key(1, 1))
+    generator = np.random.RandomState(3)
+    layer = MergedLinear(width, 2 * width, r=3, lora_alpha=6, lora_dropout=0.25, enable_lora=(False, True))
+    weight, bias, lora_a, lora_b = (generator.randn(*shape).astype(np.float32) for shape in (
+        (width, 2 * width), (2 * width,), (3, width), (width, 3)))
+    layer.load_state_dict({name: device.from_numpy(array) for name, array in (
+        ("weight", weight), ("bias", bias), ("lora_A", lora_a), ("lora_B", lora_b))})
+    layer = device.to_device(layer)
+    layer.stream = 5
     layer.train()
-    dropped = device.to_numpy(device.to_device(layer)(device.from_numpy(np.ones((160_000, 1), np.float32))))
-    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
-    assert abs((dropped == 0).mean() - 0.25) < 0.01  # nine standard deviations of 160,000 draws
+    x = generator.randn(len(batch.input_ids), width).astype(np.float32)
+    found = device.to_numpy(layer(device.from_numpy(x), converted(batch, device.from_numpy)))
+    mask = is_kept(Dropout(0.25, 5, batch.step_key, batch.token_keys), width) / 0.75
+    expected = x.astype(np.float64) @ weight + bias
+    expected[:, width:] += 6 / 3 * (x * mask) @ lora_a.T @ lora_b.T
+    assert relative_error(found, expected) < 1e-6
 
 
 @pytest.mark.parametrize("targets", [("q", "v"), ("k",), ("q", "k", "v", "o", "fc", "proj")])
