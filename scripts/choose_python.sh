@@ -19,3 +19,6 @@ if [[ $framework == jittor ]]; then
 else
     python=${PYTHON_PYTORCH:-$root/.venv_pytorch/bin/python}
 fi
+if [[ ${#missing[@]} -eq 0 ]]; then
+    PYTHON=$python bash "$root/scripts/setup.sh" --check vocab || PYTHON=$python bash "$root/scripts/setup.sh" vocab
+fi

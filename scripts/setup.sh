@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv_pytorch and .venv_jittor and fills vocab/; does nothing where that is done already.
-#   bash scripts/setup.sh [pytorch|jittor|both] [--check]
+#   bash scripts/setup.sh [pytorch|jittor|both|vocab] [--check]       vocab fills vocab/ alone
 # PYTHON names the interpreter to build on; by default the first that fits of python3, python3.12, 3.11 and 3.10.
 set -euo pipefail
 for python in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do

