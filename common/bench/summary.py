@@ -4,6 +4,8 @@ from pathlib import Path
 
 from common.bench.bench_report import groups_of, read_cases, set_seconds, table_of
 from common.bench.cases import PADDED_TO_LONGEST, PEFT, PROGRAMS
+from common.drivers import showcase
+from common.drivers.tasks import TASKS
 from common.errors import UserError
 from common.files import read_json
 from common.frameworks import FRAMEWORKS
@@ -15,10 +17,15 @@ HEADLINES = {"E2E": ("BLEU (all references)", 100), "WebNLG": ("BLEU, all catego
 WORDS = {
     "en": {"runs": ["run", "steps, learning rate", "validation loss: PyTorch", "Jittor", "score: PyTorch", "Jittor",
                     "same outputs"],
+           "alignment": ["", "largest gap of the training loss", "noise floor", "same outputs", "score: PyTorch",
+                         "Jittor"],
+           "medium": "GPT-2 medium, {steps} steps from random weights", "seeds": "{}, gpt2-nano, {} seeds",
            "speed": ["", "precision", "PyTorch", "Jittor", "Hugging Face PEFT"],
            "train": "training step, batch of {batch_size}, ms", "eval": "validation, {rows} rows, s",
            "beam": "beam search, beam {beam}, {contexts} inputs, s", "group": "**{} on {}**, measured on {}"},
     "zh": {"runs": ["运行", "步数、学习率", "验证集 loss：PyTorch", "Jittor", "得分：PyTorch", "Jittor", "输出相同"],
+           "alignment": ["", "训练 loss 的最大差距", "噪声底", "输出相同", "得分：PyTorch", "Jittor"],
+           "medium": "GPT-2 medium，从随机权重训练 {steps} 步", "seeds": "{}，gpt2-nano，{} 个种子",
            "speed": ["", "精度", "PyTorch", "Jittor", "Hugging Face PEFT"],
            "train": "训练一步，batch 为 {batch_size}，毫秒", "eval": "验证，{rows} 行，秒",
            "beam": "束搜索，beam 为 {beam}，{contexts} 个输入，秒", "group": "**{}，{}**，测于 {}"},
@@ -47,8 +54,35 @@ def run_cells(results, path):
         raise UserError(f"{path}: no {missing}, expected a run of both frameworks that has it") from None
 
 
+def alignment_table(log: Path, language: str) -> str:
+    """Returns a Markdown table of how far apart both frameworks' trainings are; a line for each task of the paper.
+
+    The gap is the largest relative difference of the mean loss of a logged interval, over all seeds; the noise floor is
+    that of PyTorch with itself, one unit in the last place apart. Scores are means over the seeds, ± their standard
+    deviation.
+
+    Raises:
+        UserError: a log is missing.
+    """
+    words, lines = WORDS[language], []
+    for task in ("e2e", "webnlg", "dart"):
+        title = TASKS[task].title
+        _, between, floor = showcase.gaps(task, log)
+        score, scale = HEADLINES[title]
+        found = showcase.scores(task, log)[score]
+        cells = [" ± ".join(f"{scale * number:.2f}" for number in showcase.mean_and_deviation(found[framework]))
+                 for framework in FRAMEWORKS]
+        lines.append([f"[{words['seeds'].format(title, len(between))}](figure/sheet/{task}.md)", f"{between.max():.1e}",
+                      f"{floor.max():.1e}", f"{showcase.equal_outputs(task, log):.1%}", f"BLEU {cells[0]}", cells[1]])
+    medium = [showcase.read_losses(log / "e2e" / name) for name in
+              ("medium/pytorch", "medium/jittor", "medium_noise_floor/pytorch")]
+    lines.append([words["medium"].format(steps=int(medium[0].steps[-1])),
+                  *(f"{showcase.gap(other, medium[0]).max():.1e}" for other in medium[1:]), "–", "–", "–"])
+    return table_of(words["alignment"], lines)
+
+
 def runs_table(log: Path, language: str) -> str:
-    """Returns a Markdown table with a line for each ``log/RUN/results.json``.
+    """Returns a Markdown table with a line for each ``log/RUN/results.json`` and the first seed's of each task.
 
     A run that has a ``note``, ``{language: sentence}``, gets a mark; the sentences follow the table, each once.
 
@@ -60,9 +94,10 @@ def runs_table(log: Path, language: str) -> str:
         UserError: a run's title begins with no task of HEADLINES, or it lacks a framework or a number.
     """
     runs = []
-    for path in sorted(Path(log).glob("*/results.json")):
+    paths = [*Path(log).glob("*/results.json"), *Path(log).glob("*/seed110/results.json")]
+    for path in sorted(paths):
         results = read_json(path)
-        runs.append((path.parent.name, results, run_cells(results, path)))
+        runs.append((path.parent.relative_to(log), results, run_cells(results, path)))
     runs.sort(key=lambda run: list(HEADLINES).index(task_of(run[1])))
     lines, notes = [], []
     for folder, results, cells in runs:

@@ -57,34 +57,34 @@ def gap(found: Losses, expected: Losses) -> np.ndarray:
         UserError: the two trainings have not logged the same steps.
     """
     if not np.array_equal(found.steps, expected.steps):
-        raise UserError(f"two trainings logged {len(found.steps)} and {len(expected.steps)} intervals; expected the same "
-                        "steps")
+        raise UserError(f"two trainings logged {len(found.steps)} and {len(expected.steps)} intervals; expected the "
+                        "same steps")
     return np.abs(found.averages / expected.averages - 1.0)
 
 
-def seeds_of(task: str) -> list[Path]:
+def seeds_of(task: str, log: Path = LOG) -> list[Path]:
     """Returns the folders of a task's seeds.
 
     Raises:
         UserError: there is none.
     """
-    folders = sorted((LOG / task).glob("seed*"))
+    folders = sorted((log / task).glob("seed*"))
     if not folders:
-        raise UserError(f"{LOG / task}: no run of a seed in it; scripts/maintain/run_showcase.py makes them")
+        raise UserError(f"{log / task}: no run of a seed in it; scripts/maintain/run_showcase.py makes them")
     return folders
 
 
-def gaps(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gaps(task: str, log: Path = LOG) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the steps ``(intervals,)``, the gap between the frameworks ``(seeds, intervals)``, and the noise floor
     ``(intervals,)``, that of PyTorch with itself."""
-    pairs = [[read_losses(folder / framework) for framework in FRAMEWORKS] for folder in seeds_of(task)]
-    floor = gap(read_losses(LOG / task / "noise_floor" / REFERENCE), read_losses(seeds_of(task)[0] / REFERENCE))
+    pairs = [[read_losses(folder / framework) for framework in FRAMEWORKS] for folder in seeds_of(task, log)]
+    floor = gap(read_losses(log / task / "noise_floor" / REFERENCE), read_losses(seeds_of(task, log)[0] / REFERENCE))
     return pairs[0][0].steps, np.stack([gap(other, reference) for reference, other in pairs]), floor
 
 
-def scores(task: str) -> dict[str, dict[str, list[float]]]:
-    """Returns ``{score: {framework: [value of each seed]}}``, of what the frameworks' results.json have intervals for."""
-    documents = [read_json(folder / "results.json")["frameworks"] for folder in seeds_of(task)]
+def scores(task: str, log: Path = LOG) -> dict[str, dict[str, list[float]]]:
+    """Returns ``{score: {framework: [value of each seed]}}`` of the scores that results.json has intervals for."""
+    documents = [read_json(folder / "results.json")["frameworks"] for folder in seeds_of(task, log)]
     return {name: {framework: [document[framework]["numbers"][name] for document in documents]
                    for framework in FRAMEWORKS} for name in documents[0][REFERENCE]["intervals"]}
 
@@ -94,6 +94,6 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def equal_outputs(task: str) -> float:
+def equal_outputs(task: str, log: Path = LOG) -> float:
     """Returns the smallest share, over the seeds, of test rows for which both frameworks predict the same tokens."""
-    return min(read_json(folder / "results.json")["same_predictions"] for folder in seeds_of(task))
+    return min(read_json(folder / "results.json")["same_predictions"] for folder in seeds_of(task, log))

@@ -2,6 +2,7 @@
 
     bash scripts/run_e2e.sh --preset sampled --model_card gpt2.nano
     python scripts/maintain/keep_run.py work/e2e/sampled-gpt2-nano [--name e2e_sampled_gpt2-nano] [--force]
+        [--without_figure]
 
 ``log/NAME/`` gets results.json, table.md and, for each framework, train.log and beam.log (whose first lines are the
 commands), train_log.jsonl, train_summary.json, beam_summary.json (version, device, seconds, peak memory), the predicted
@@ -99,7 +100,7 @@ def check_target(target, figure, force):
             raise UserError(f"{target}: holds {foreign[0]}, which is no part of a kept run; it is not replaced")
 
 
-def keep(run, name, force):
+def keep(run, name, force, with_figure=True):
     """Copies a finished Run to ``log/name/`` and ``figure/name_loss.png``, each whole or not at all; returns both.
 
     Raises:
@@ -114,7 +115,8 @@ def keep(run, name, force):
         new.mkdir()
         write_kept(run, new)
         # Drawn anew rather than copied: a curve says nothing of the files that it was drawn from.
-        plot_losses(figure, run.work, run.frameworks, run.title)
+        if with_figure:
+            plot_losses(figure, run.work, run.frameworks, run.title)
         if target.exists():
             os.rename(target, old)
         try:
@@ -143,12 +145,14 @@ def main(argv):
     parser.add_argument("work", help="the run's work directory, such as work/e2e/sampled-gpt2-nano")
     parser.add_argument("--name", help="of the folder in log/; by default TASK_PRESET_MODEL")
     parser.add_argument("--force", action="store_true", help="replace a kept run of that name")
+    parser.add_argument("--without_figure", action="store_true", help="where other figures are made of its logs")
     options = parser.parse_args(argv)
     run = run_of_folder(options.work)
     name = checked_name(options.name or f"{run.options.task}_{run.options.preset}_{run.model}")
-    target, figure = keep(run, name, options.force)
-    print(f"{os.path.relpath(target)} and {os.path.relpath(figure)}: kept. Add a line to log/README.md with what made "
-          f"it: {cleaned(run.options.command)}")
+    target, figure = keep(run, name, options.force, not options.without_figure)
+    kept = [target] if options.without_figure else [target, figure]
+    print(f"{' and '.join(map(os.path.relpath, kept))}: kept. Add a line to log/README.md with what made it: "
+          + cleaned(run.options.command))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,23 @@
 
     python scripts/maintain/update_readme.py [--check]
 
-A marker is a line ``<!-- table: runs -->`` or ``<!-- table: speed -->``; what stands between it and
-``<!-- end of table -->`` is replaced by the table of all logged runs, or of the benchmarks (common/bench/summary.py).
+A marker is a line ``<!-- table: NAME -->``; what stands between it and ``<!-- end of table -->`` is replaced by that
+table of common/bench/summary.py: ``alignment`` of the trainings of both frameworks, ``runs`` of all logged runs, ``speed``
+of the benchmarks.
 With --check nothing is written and exit status 1 says that something would change.
 """
 
 import argparse
 import re
 
-from common.bench.summary import runs_table, speed_table
+from common.bench.summary import alignment_table, runs_table, speed_table
 from common.errors import UserError, run_main
 from common.files import atomic_write
 from common.paths import ROOT
 
 BLOCK = re.compile(r"(<!-- table: (?P<name>.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-TABLES = {"runs": (runs_table, ROOT / "log"), "speed": (speed_table, ROOT / "log/bench")}
+TABLES = {"alignment": (alignment_table, ROOT / "log"), "runs": (runs_table, ROOT / "log"),
+          "speed": (speed_table, ROOT / "log/bench")}
 DOCUMENTS = {"README.md": "en", "README_zh.md": "zh"}
 
 
