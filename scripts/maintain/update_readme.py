@@ -3,7 +3,7 @@
     python scripts/maintain/update_readme.py [--check]
 
 A marker is a line ``<!-- table: NAME -->``; what stands between it and ``<!-- end of table -->`` is replaced by that
-table of common/bench/summary.py: ``alignment`` of the trainings of both frameworks, ``runs`` of all logged runs, ``speed``
+table of common/bench/summary.py: ``alignment`` of both frameworks' trainings, ``runs`` of all logged runs, ``speed``
 of the benchmarks.
 With --check nothing is written and exit status 1 says that something would change.
 """
