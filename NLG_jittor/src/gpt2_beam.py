@@ -38,8 +38,10 @@ class State:
 
         if self.step % GROWTH == 0:
             jt.gc()  # Jittor keeps the memory of every size that was in use
-        self.generated = [(extended(keys), extended(values), self.step)
-                          for keys, values, *_ in self.generated or self.prompt]
+        generated = self.generated or list(self.prompt)
+        for layer, (keys, values, *_) in enumerate(generated):  # the old ones go layer by layer, not all at the end
+            generated[layer] = extended(keys), extended(values), self.step
+        self.generated = generated
 
 
 def read_prompt(model, packed):

@@ -34,8 +34,10 @@ class State:
             room = cache.new_zeros(len(origins), cache.shape[1], GROWTH, cache.shape[3])
             return room if kept is None else torch.cat([kept, room], dim=2)
 
-        self.generated = [(extended(keys), extended(values), self.step)
-                          for keys, values, *_ in self.generated or self.prompt]
+        generated = self.generated or list(self.prompt)
+        for layer, (keys, values, *_) in enumerate(generated):  # the old ones go layer by layer, not all at the end
+            generated[layer] = extended(keys), extended(values), self.step
+        self.generated = generated
 
 
 def read_prompt(model, packed):

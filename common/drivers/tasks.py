@@ -120,7 +120,7 @@ TASKS = {
                   {**DESCRIPTIONS, "demo": "made-up passages from a seeded grammar",
                    "sampled": f"{' + '.join(map(str, ROWS['squad']))} questions, stratified"}, SQUAD_LORA,
                   {**SQUAD_LORA, "eval_len": 32, "beam": 4, "no_repeat_ngram_size": 0},
-                  beam_flags_of_data=("seq_len", "eval_len")),
+                  nano_training={"lr": 0.0003}, beam_flags_of_data=("seq_len", "eval_len")),
 }
 
 
