@@ -6,6 +6,7 @@
     jittor/      of the Jittor tree alone: in an environment with Jittor
     alignment/   both trees' programs, each in its own environment
     oracles/     what tests compare with: plain implementations, and numbers by other people's code
+    data/        what tests read
 
 ``.venv_pytorch/bin/python -m pytest`` collects all but jittor/, ``.venv_jittor/bin/python -m pytest`` all but pytorch/
 and what else needs torch; pytest's header says what is left out and why. Two environment variables choose:

@@ -31,8 +31,8 @@ TESTS = {"pytorch": ["tests/trees/test_tree.py", "tests/pytorch/test_cuda_graphs
 BETWEEN_FRAMEWORKS = 1e-4
 # Four units in the last place of the factors: their significands have 11, 8 and 11 bits.
 AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 ** -11}
-TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.001", "--warmup_step",
-            "20", "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--lora_dropout", "0.1", "--clip",
+TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.001", "--warmup_step", "20",
+            "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--lora_dropout", "0.1", "--clip",
             "1.0", "--max_step", str(STEPS), "--log_interval", "1", "--save_interval", str(STEPS)]
 
 

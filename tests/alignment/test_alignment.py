@@ -12,8 +12,8 @@ from common.model.weight_files import read_arrays
 
 pytestmark = pytest.mark.slow
 STEPS = 100
-TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.001", "--warmup_step",
-            "20", "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--lora_dropout", "0.1", "--clip",
+TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.001", "--warmup_step", "20",
+            "--correct_bias", "--adam_beta2", "0.999", "--label_smooth", "0.1", "--lora_dropout", "0.1", "--clip",
             "1.0", "--log_interval", "1", "--device", "cpu"]
 
 LOGITS = """

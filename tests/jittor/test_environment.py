@@ -25,6 +25,7 @@ def run_python(program, *path, **variables):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
 
 
+@pytest.mark.slow
 def test_import_leaves_no_traces(tmp_path):
     ended = run_python("""
         import os, signal, ssl, subprocess, sys, time
@@ -55,6 +56,7 @@ def test_import_leaves_no_traces(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_crash_shows_where_python_was():
     ended = run_python("""
         import ctypes
@@ -65,6 +67,7 @@ def test_crash_shows_where_python_was():
     assert "Fatal Python error: Segmentation fault" in ended.stderr and "line 4" in ended.stderr
 
 
+@pytest.mark.slow
 def test_torch_is_never_imported(tmp_path):
     for name in ("torch", "cupy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')")
@@ -139,6 +142,7 @@ def test_kernels_keep_nan_and_subnormal_numbers():
     assert np.float32(1e-40) * np.float32(0.5) != 0
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_by_no_thread():
     ended = run_python("""
         import os
@@ -251,6 +255,7 @@ def test_copy_is_whole_or_absent(installed, tmp_path, monkeypatch):
     assert patched_texts(Path(folder) / "jittor") == before
 
 
+@pytest.mark.slow
 def test_patched_sources_compile(installed, tmp_path):
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     toolkit = cuda.toolkit_of(nvcc)
