@@ -41,6 +41,7 @@ WORK, LOG = ROOT / "work" / "showcase", ROOT / "log"
 SEEDS = (110, 111, 112)
 KEPT_OF_TRAINING = {name: name for name in ("train.log", "train_log.jsonl", "train_summary.json")}
 KEPT_OF_DECODING = {"beam.log": "beam.log", "beam_summary.json": "predict.jsonl.summary.json"}
+SCORE_FOLDERS = "all_references", "all_references_all", "answers"  # of the whole test set, by task
 WITHOUT_NOISE = {"lora_dropout": 0, "label_smooth": 0}
 PAST_THE_EDGE = {**WITHOUT_NOISE, "lr": 0.003}
 MEDIUM = {"model_card": "gpt2.md", "init_checkpoint": RANDOM, "max_step": 1000, "log_interval": 10,
@@ -140,7 +141,7 @@ def keep(run: ShowcaseRun) -> None:
         names = {**KEPT_OF_TRAINING, **({} if run.is_training_alone else KEPT_OF_DECODING)}
         if not run.is_training_alone:
             predictions = TASKS[run.task].scoring.predictions
-            whole = [folder for folder in ("all_references", "all_references_all") if (source / folder).is_dir()]
+            whole = [folder for folder in SCORE_FOLDERS if (source / folder).is_dir()]
             names[predictions] = f"{whole[0]}/{predictions}" if whole else predictions
         if run.flags.get("init_checkpoint") == RANDOM:  # its program was started without a driver, which has a log
             names["train.log"] = f"../{framework}.log"
