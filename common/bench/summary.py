@@ -19,13 +19,13 @@ WORDS = {
                     "same outputs"],
            "alignment": ["", "largest gap of the training loss", "noise floor", "same outputs", "score: PyTorch",
                          "Jittor"],
-           "medium": "GPT-2 medium, {steps} steps from random weights", "seeds": "{}, gpt2-nano, {} seeds",
+           "medium": "GPT-2 medium, {steps} steps from random weights", "seeds": "{}, gpt2-nano, seeds: {}",
            "speed": ["", "precision", "PyTorch", "Jittor", "Hugging Face PEFT"],
            "train": "training step, batch of {batch_size}, ms", "eval": "validation, {rows} rows, s",
            "beam": "beam search, beam {beam}, {contexts} inputs, s", "group": "**{} on {}**, measured on {}"},
     "zh": {"runs": ["运行", "步数、学习率", "验证集 loss：PyTorch", "Jittor", "得分：PyTorch", "Jittor", "输出相同"],
            "alignment": ["", "训练 loss 的最大差距", "噪声底", "输出相同", "得分：PyTorch", "Jittor"],
-           "medium": "GPT-2 medium，从随机权重训练 {steps} 步", "seeds": "{}，gpt2-nano，{} 个种子",
+           "medium": "GPT-2 medium，从随机权重训练 {steps} 步", "seeds": "{}，gpt2-nano，种子数：{}",
            "speed": ["", "精度", "PyTorch", "Jittor", "Hugging Face PEFT"],
            "train": "训练一步，batch 为 {batch_size}，毫秒", "eval": "验证，{rows} 行，秒",
            "beam": "束搜索，beam 为 {beam}，{contexts} 个输入，秒", "group": "**{}，{}**，测于 {}"},
@@ -35,6 +35,11 @@ WORDS = {
 def task_of(results):
     """Returns the task's title, with which that of a run begins."""
     return results["title"].split(",")[0]
+
+
+def short_name(score):
+    """Returns a score's name without what it was computed on."""
+    return score.split(" (")[0].split(",")[0]
 
 
 def run_cells(results, path):
@@ -49,13 +54,13 @@ def run_cells(results, path):
         losses = [f"{run['numbers']['validation loss']:.4f}" for run in (first, second)]
         scores = [f"{scale * run['numbers'][score]:.2f}" for run in (first, second)]
         return [f"{first['description']['steps']}, {first['arguments']['lr']:g}", *losses,
-                f"{score.split(' (')[0].split(',')[0]} {scores[0]}", scores[1], f"{results['same_predictions']:.1%}"]
+                f"{short_name(score)} {scores[0]}", scores[1], f"{results['same_predictions']:.1%}"]
     except KeyError as missing:
         raise UserError(f"{path}: no {missing}, expected a run of both frameworks that has it") from None
 
 
 def alignment_table(log: Path, language: str) -> str:
-    """Returns a Markdown table of how far apart both frameworks' trainings are; a line for each task of the paper.
+    """Returns a Markdown table of how far apart both frameworks' trainings are; a line for each task.
 
     The gap is the largest relative difference of the mean loss of a logged interval, over all seeds; the noise floor is
     that of PyTorch with itself, one unit in the last place apart. Scores are means over the seeds, ± their standard
@@ -65,15 +70,16 @@ def alignment_table(log: Path, language: str) -> str:
         UserError: a log is missing.
     """
     words, lines = WORDS[language], []
-    for task in ("e2e", "webnlg", "dart"):
+    for task in TASKS:
         title = TASKS[task].title
         _, between, floor = showcase.gaps(task, log)
         score, scale = HEADLINES[title]
         found = showcase.scores(task, log)[score]
         cells = [" ± ".join(f"{scale * number:.2f}" for number in showcase.mean_and_deviation(found[framework]))
                  for framework in FRAMEWORKS]
-        lines.append([f"[{words['seeds'].format(title, len(between))}](figure/sheet/{task}.md)", f"{between.max():.1e}",
-                      f"{floor.max():.1e}", f"{showcase.equal_outputs(task, log):.1%}", f"BLEU {cells[0]}", cells[1]])
+        name = f"[{words['seeds'].format(title, len(between))}](figure/sheet/{task}.md)"
+        lines.append([name, *(f"{each.max():.1e}" for each in (between, floor)),
+                      f"{showcase.equal_outputs(task, log):.1%}", f"{short_name(score)} {cells[0]}", cells[1]])
     medium = [showcase.read_losses(log / "e2e" / name) for name in
               ("medium/pytorch", "medium/jittor", "medium_noise_floor/pytorch")]
     lines.append([words["medium"].format(steps=int(medium[0].steps[-1])),

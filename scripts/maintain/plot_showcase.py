@@ -56,7 +56,7 @@ def draw_all_losses(task):
     for framework, line in zip(FRAMEWORKS, ("-", (0, (4, 3)))):
         rows = np.stack([read_losses(folder / framework).averages for folder in seeds_of(task)])
         draw_band(upper, steps, rows, COLOURS[framework], NAMES[framework], line)
-    finish(upper, f"{TASKS[task].title}, gpt2-nano, {len(between)} seeds", ylabel="training loss (nats per token)")
+    finish(upper, f"{TASKS[task].title}, gpt2-nano, seeds: {len(between)}", ylabel="training loss (nats per token)")
     upper.legend(frameon=False)
     # A gap of 0 has no place on a log axis: two averages that are the same float64 number are drawn at its precision.
     smallest = 1e-17
@@ -118,7 +118,7 @@ def write_sheet(task):
     """Writes the table of means over seeds as Markdown and as a picture."""
     heads = ["", *(NAMES[framework] for framework in FRAMEWORKS), "difference", "p"]
     rows = sheet_rows(task)
-    title = f"{TASKS[task].title}, gpt2-nano: mean ± standard deviation over {len(seeds_of(task))} seeds"
+    title = f"{TASKS[task].title}, gpt2-nano: mean ± standard deviation over the seeds ({len(seeds_of(task))})"
     lines = [f"# {title}", "", "| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * 4,
              *("| " + " | ".join(row) + " |" for row in rows), "",
              "The difference is Jittor's minus PyTorch's; p is that of an exact test that turns the signs of the "
