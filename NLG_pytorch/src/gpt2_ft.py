@@ -6,10 +6,9 @@ from functools import partial
 import torch
 
 from common.errors import run_main
-from common.model.checkpoint import load_weights, new_record, save_lora
-from common.model.lora_arrays import initial_lora
+from common.model.checkpoint import new_record, save_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, run_training
+from common.run.training import Steps, first_weights, run_training
 
 import device
 from cuda_graphs import captured
@@ -41,10 +40,15 @@ def train_step(model, optimizer, arguments, batch, learning_rate, is_update):
     loss = model.loss(batch, arguments.label_smooth)
     optimizer.accumulate(loss / arguments.grad_acc)
     if is_update:
-        if arguments.clip > 0:
-            optimizer.clip(arguments.clip)
-        optimizer.step(learning_rate)
+        update(optimizer, arguments, learning_rate)
     return loss.detach()
+
+
+def update(optimizer, arguments, learning_rate):
+    """Clips the accumulated gradients where the flags say so, and updates the weights with them."""
+    if arguments.clip > 0:
+        optimizer.clip(arguments.clip)
+    optimizer.step(learning_rate)
 
 
 def validation_step(model, batch):
@@ -54,19 +58,20 @@ def validation_step(model, batch):
         return model.loss(batch, 0.0)
 
 
-def prepare(arguments):
-    """Returns the Steps of a run: device, weights, model and optimiser as the flags say."""
-    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     arguments.lora)
-    record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
-    lora = lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
-    model = build_model(arguments, backbone, lora)
+def build_steps(arguments, model):
+    """Returns the Steps that train a model from build_model with an optimiser of its own."""
     optimizer = build_optimizer(arguments, model)
+    record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
     train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
     return Steps(train=train, validate=validate,
                  save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
                  peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+
+
+def prepare(arguments):
+    """Returns the Steps of a run: device, weights, model and optimiser as the flags say."""
+    device.set_up(arguments.device, arguments.random_seed, arguments.precision)
+    return build_steps(arguments, build_model(arguments, *first_weights(arguments)))
 
 
 def main(argv):

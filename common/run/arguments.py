@@ -68,8 +68,7 @@ def _add_training(parser):
     parser.add_argument("--roll_step", type=int, default=100)
 
 
-def _add_beam(parser):
-    parser.add_argument("--data", required=True, help="encoded rows (JSON lines)")
+def _add_search(parser):
     parser.add_argument("--batch_size", type=int, default=32, help="distinct contexts searched at once")
     parser.add_argument("--eval_len", type=int, default=64, help="most tokens generated")
     parser.add_argument("--min_length", type=int, default=0, help="no end before so many tokens")
@@ -78,10 +77,27 @@ def _add_beam(parser):
     parser.add_argument("--no_repeat_ngram_size", type=int, default=4, help="0 is off")
     parser.add_argument("--repetition_penalty", type=float, default=1.0)
     parser.add_argument("--eos_token_id", type=int, action="append", default=[END_OF_TEXT], help="one more end token")
+
+
+def _add_beam(parser):
+    _add_search(parser)
+    parser.add_argument("--data", required=True, help="encoded rows (JSON lines)")
     parser.add_argument("--output_file", default="predict.jsonl", help="inside the work directory")
     parser.add_argument("--lora_checkpoint", default=None,
                         help="LoRA file on top of the backbone; one that records its backbone can be the "
                              "--init_checkpoint itself")
+
+
+def _add_alignment(parser):
+    parser.add_argument("--output", required=True, help="file to write, *.npz")
+    parser.add_argument("--test_data", required=True, help="encoded rows (JSON lines), whose contexts are decoded")
+    parser.add_argument("--steps", type=int, default=100, help="how many steps of the run are trained")
+    parser.add_argument("--contexts", type=int, default=20, help="how many distinct contexts are decoded")
+    parser.add_argument("--checkpoint", default=None,
+                        help="LoRA file that is decoded with; by default the last weights of --inputs, or else of the "
+                             "steps just trained")
+    parser.add_argument("--inputs", default=None,
+                        help="the other framework's file: each operation is computed once more, from its inputs there")
 
 
 def _refuse(condition, sentence):
@@ -112,6 +128,44 @@ def _points(text, flag, kind):
         return [kind(point) for point in text.split(",")]
     except ValueError:
         raise UserError(f"--{flag} {text!r}: expected comma-separated numbers, such as 0,500,1000") from None
+
+
+def _check_training(arguments):
+    _positive(arguments, "train_batch_size", "valid_batch_size", "grad_acc", "log_interval", "eval_interval",
+              "save_interval", "eval_epoch", "max_epoch", "max_step")
+    _refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
+            "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
+            "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
+    _refuse(arguments.scheduler in ("inv_sqrt", "dev_perf"),
+            f"--scheduler {arguments.scheduler}: the original program names it and keeps the rate constant; use "
+            "--scheduler constant for that")
+    for name, low, high in (("label_smooth", 0, 1), ("lora_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
+        _refuse(not low <= getattr(arguments, name) < high,
+                f"--{name} {getattr(arguments, name)}: expected at least {low} and less than {high}")
+    for name in ("lr", "weight_decay", "clip", "warmup_step"):
+        _refuse(getattr(arguments, name) < 0, f"--{name} {getattr(arguments, name)}: expected 0 or more")
+    arguments.i_steps = _points(arguments.i_steps, "i_steps", int)
+    arguments.i_lrs = _points(arguments.i_lrs, "i_lrs", float)
+    if arguments.scheduler == "cycle":
+        _refuse(len(arguments.i_steps) != len(arguments.i_lrs) or len(arguments.i_steps) < 2
+                or sorted(set(arguments.i_steps)) != arguments.i_steps,
+                "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
+        arguments.max_step = arguments.i_steps[-1]
+    _refuse(arguments.max_epoch is None and arguments.max_step is None,
+            "neither --max_epoch nor --max_step is given: training would have no end")
+
+
+def _check_search(arguments):
+    _positive(arguments, "batch_size", "eval_len", "beam")
+    _refuse(arguments.eval_len >= arguments.seq_len,
+            f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
+    _refuse(arguments.repetition_penalty <= 0,
+            f"--repetition_penalty {arguments.repetition_penalty}: expected more than 0")
+    _refuse(arguments.beam > arguments.card.vocabulary, f"--beam {arguments.beam}: larger than the vocabulary")
+    _refuse(arguments.no_repeat_ngram_size < 0 or arguments.min_length < 0,
+            "--no_repeat_ngram_size and --min_length: expected 0 or more")
+    for token in arguments.eos_token_id:
+        _refuse(not 0 <= token < arguments.card.vocabulary, f"--eos_token_id {token}: no such token")
 
 
 def _given(parser, words):
@@ -172,28 +226,7 @@ def training_arguments(argv, description):
     _add_common(parser)
     arguments = parser.parse_args(argv)
     _check_common(arguments)
-    _positive(arguments, "train_batch_size", "valid_batch_size", "grad_acc", "log_interval", "eval_interval",
-              "save_interval", "eval_epoch", "max_epoch", "max_step")
-    _refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
-            "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
-            "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
-    _refuse(arguments.scheduler in ("inv_sqrt", "dev_perf"),
-            f"--scheduler {arguments.scheduler}: the original program names it and keeps the rate constant; use "
-            "--scheduler constant for that")
-    for name, low, high in (("label_smooth", 0, 1), ("lora_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
-        _refuse(not low <= getattr(arguments, name) < high,
-                f"--{name} {getattr(arguments, name)}: expected at least {low} and less than {high}")
-    for name in ("lr", "weight_decay", "clip", "warmup_step"):
-        _refuse(getattr(arguments, name) < 0, f"--{name} {getattr(arguments, name)}: expected 0 or more")
-    arguments.i_steps = _points(arguments.i_steps, "i_steps", int)
-    arguments.i_lrs = _points(arguments.i_lrs, "i_lrs", float)
-    if arguments.scheduler == "cycle":
-        _refuse(len(arguments.i_steps) != len(arguments.i_lrs) or len(arguments.i_steps) < 2
-                or sorted(set(arguments.i_steps)) != arguments.i_steps,
-                "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
-        arguments.max_step = arguments.i_steps[-1]
-    _refuse(arguments.max_epoch is None and arguments.max_step is None,
-            "neither --max_epoch nor --max_step is given: training would have no end")
+    _check_training(arguments)
     return arguments
 
 
@@ -212,14 +245,27 @@ def beam_arguments(argv, description):
     _add_common(parser)
     arguments = parser.parse_args(argv)
     _check_common(arguments)
-    _positive(arguments, "batch_size", "eval_len", "beam")
-    _refuse(arguments.eval_len >= arguments.seq_len,
-            f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
-    _refuse(arguments.repetition_penalty <= 0,
-            f"--repetition_penalty {arguments.repetition_penalty}: expected more than 0")
-    _refuse(arguments.beam > arguments.card.vocabulary, f"--beam {arguments.beam}: larger than the vocabulary")
-    _refuse(arguments.no_repeat_ngram_size < 0 or arguments.min_length < 0,
-            "--no_repeat_ngram_size and --min_length: expected 0 or more")
-    for token in arguments.eos_token_id:
-        _refuse(not 0 <= token < arguments.card.vocabulary, f"--eos_token_id {token}: no such token")
+    _check_search(arguments)
+    return arguments
+
+
+def alignment_arguments(argv, description):
+    """Parses the command line of a dump for the comparison of frameworks: its own flags, and those of training.
+
+    Returns:
+        The namespace of all flags, as training_arguments and beam_arguments return theirs.
+
+    Raises:
+        UserError: a value is out of range, or a flag of the original has no effect here.
+    """
+    parser = _parser(description)
+    _add_alignment(parser)
+    _add_search(parser)
+    _add_training(parser)
+    _add_common(parser)
+    arguments = parser.parse_args(argv)
+    _check_common(arguments)
+    _check_training(arguments)
+    _check_search(arguments)
+    _positive(arguments, "steps", "contexts")
     return arguments

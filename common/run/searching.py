@@ -46,10 +46,33 @@ def distinct_contexts(rows, longest):
     return [list(context) for context in indices], of_row
 
 
+def search_contexts(model, contexts, settings, batch_size):
+    """Searches contexts, of which those of similar length share a batch.
+
+    Args:
+        model: SearchModel.
+        contexts: list of lists of token ids.
+        settings: SearchSettings.
+        batch_size: so many are searched at once.
+
+    Returns:
+        Two lists in the order of the contexts: the best hypothesis of each, an int array, and its score.
+    """
+    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
+    outputs, scores = [None] * len(contexts), [None] * len(contexts)
+    with tqdm(total=len(contexts), unit="context", dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
+        for start in range(0, len(by_length), batch_size):
+            chosen = by_length[start:start + batch_size]
+            for index, output, score in zip(chosen, *search(model, [contexts[index] for index in chosen], settings)):
+                outputs[index], scores[index] = output, float(score)
+            bar.update(len(chosen))
+    return outputs, scores
+
+
 def search_rows(arguments, model, path):
     """Searches all distinct contexts of ``--data`` and writes one line a row to ``path``.
 
-    Contexts of similar length share a batch; each line is ``{"id": row, "predict": eval_len ids, padded with 0}``.
+    Each line is ``{"id": row, "predict": eval_len ids, padded with 0}``.
 
     Returns:
         ``{"rows": count, "contexts": count}``.
@@ -57,15 +80,8 @@ def search_rows(arguments, model, path):
     rows = read_rows(arguments.data)
     contexts, context_of_row = distinct_contexts(rows, arguments.seq_len - arguments.eval_len)
     settings = SearchSettings.of(arguments)
-    by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
-    outputs = [None] * len(contexts)
-    with tqdm(total=len(contexts), unit="context", dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
-        for start in range(0, len(by_length), arguments.batch_size):
-            chosen = by_length[start:start + arguments.batch_size]
-            found, _ = search(model, [contexts[index] for index in chosen], settings)
-            for index, output in zip(chosen, found):
-                outputs[index] = output.tolist()
-            bar.update(len(chosen))
+    found, _ = search_contexts(model, contexts, settings, arguments.batch_size)
+    outputs = [output.tolist() for output in found]
     write_json_lines(path, ({"id": row, "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
                             for row, context in enumerate(context_of_row)))
     return {"rows": len(rows), "contexts": len(contexts)}

@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import write_json
+from common.model.checkpoint import load_weights
+from common.model.lora_arrays import initial_lora
 from common.run.batching import batches_per_epoch, read_rows, training_batches, validation_batches
 from common.run.schedule import make_schedule
 
@@ -98,6 +100,29 @@ class Log:
                     "loss": progress.valid_loss, "ppl": perplexity, "best_ppl": best})
 
 
+def first_weights(arguments):
+    """Returns the weights that a training starts from: the backbone's and LoRA's, each ``{name: float32 array}``.
+
+    Raises:
+        UserError: the weights cannot be used.
+    """
+    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
+                                     arguments.lora)
+    return backbone, lora or initial_lora(arguments.card, arguments.lora, arguments.random_seed)
+
+
+def schedule_of(arguments, last_step):
+    """Returns the schedule of a training whose last step is known; see make_schedule."""
+    return make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, arguments.max_step or last_step,
+                         arguments.i_steps, arguments.i_lrs)
+
+
+def batches_of(arguments, rows, steps_done=0):
+    """Returns the batches of a training behind ``steps_done`` steps; see training_batches."""
+    return training_batches(rows, arguments.train_batch_size, arguments.seq_len, arguments.obj, arguments.random_seed,
+                            not arguments.no_shuffle, steps_done)
+
+
 def planned_steps(arguments, row_count):
     """Returns the last training step: ``--max_step``, and no more than ``--max_epoch`` epochs where that is given."""
     by_epoch = math.inf
@@ -119,13 +144,11 @@ def run_training(arguments, steps):
     train_rows, valid_rows = read_rows(arguments.train_data), read_rows(arguments.valid_data)
     per_epoch, last_step = (batches_per_epoch(len(train_rows), arguments.train_batch_size),
                             planned_steps(arguments, len(train_rows)))
-    rate = make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, arguments.max_step or last_step,
-                         arguments.i_steps, arguments.i_lrs)
+    rate = schedule_of(arguments, last_step)
     print(f"{len(train_rows)} training rows, {len(valid_rows)} validation rows; {per_epoch} batches of "
           f"{arguments.train_batch_size} an epoch, {last_step} steps; " + ", ".join(steps.description.values()))
     progress, started = Progress(), time.perf_counter()
-    batches = training_batches(train_rows, arguments.train_batch_size, arguments.seq_len, arguments.obj,
-                               arguments.random_seed, not arguments.no_shuffle, progress.step)
+    batches = batches_of(arguments, train_rows, progress.step)
     with tqdm(total=last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
         log = Log(arguments.work_dir, bar)
         losses, interval_begun = [], started
