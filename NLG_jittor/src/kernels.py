@@ -44,6 +44,16 @@ def store(parameter, array, is_frozen):
     parameter.assign(frozen(array) if is_frozen and array.ndim == 2 else jt.array(array))
 
 
+def stored(parameter):
+    """Returns what a parameter holds, as a float32 numpy array."""
+    array = parameter.numpy()
+    if array.dtype != np.uint16:
+        return array.copy()
+    if device.precision() == "fp16":
+        return array.view(np.float16).astype(np.float32)
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
 def embedding(indices, weight):
     """Returns ``weight[indices]``, ``(*indices.shape, width)``, float32."""
     result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);',

@@ -1,0 +1,1 @@
+"""The comparison of frameworks: what each computes in a short training, dumped to a file, and two files compared."""
