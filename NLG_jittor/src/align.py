@@ -109,15 +109,19 @@ def train(arguments, backbone, lora, batches, rates):
     return list(map(float, losses)), lora_state_dict(model)
 
 
+def probes_of(arguments, backbone):
+    """Returns the Probes of a run with these weights under LoRA's."""
+    return Probes(weights=partial(stored_weights, arguments, backbone), masks=partial(masks, arguments, backbone),
+                  trace=partial(trace_pass, arguments, backbone), first_step=partial(first_step, arguments, backbone),
+                  train=partial(train, arguments, backbone), search_model=partial(build_search_model, arguments.card),
+                  description=device.describe())
+
+
 def main(argv):
     arguments = alignment_arguments(argv, __doc__)
     device.set_up(arguments.device, arguments.random_seed, arguments.precision)
     backbone, lora = first_weights(arguments)
-    run_dump(arguments, backbone, lora, Probes(
-        weights=partial(stored_weights, arguments, backbone), masks=partial(masks, arguments, backbone),
-        trace=partial(trace_pass, arguments, backbone), first_step=partial(first_step, arguments, backbone),
-        train=partial(train, arguments, backbone), search_model=partial(build_search_model, arguments.card),
-        description=device.describe()))
+    run_dump(arguments, backbone, lora, probes_of(arguments, backbone))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from common.precisions import DEFAULT_PRECISION, PRECISIONS
 from common.run.arguments import flags_of_programs
 
 PAPER_REGULARISATION = {"lora_dropout": 0.1, "label_smooth": 0.1}
-# gpt2.nano's training at 3e-3 amplifies what is rounded: one unit in the last place ends in other outputs.
-LARGEST_RATE = 0.001
 LENGTHS = ("max_epoch", "max_step")
 FILES = ("train_data", "valid_data", "init_checkpoint")
 # Flags of gpt2_beam.py that are not of the search, and have other names here.
@@ -71,12 +69,9 @@ def run_of(options: argparse.Namespace, train: dict, beam: dict) -> Run:
     """Returns the task's Run: its data, model and flags."""
     name = f"{options.task}-{options.preset}-{options.model_card.replace('gpt2.', 'gpt2-')}-{options.precision}"
     work = options.work_dir or ROOT / "work" / "align" / name
-    run = Run(argparse.Namespace(task=options.task, preset=options.preset, model_card=options.model_card, rows=None,
-                                 unit="line", source=options.source, device=options.device, work_dir=str(work),
-                                 framework=options.dump or BOTH), {**PAPER_REGULARISATION, **train}, beam)
-    if "lr" not in train:
-        run.training["lr"] = min(run.training["lr"], LARGEST_RATE)
-    return run
+    return Run(argparse.Namespace(task=options.task, preset=options.preset, model_card=options.model_card, rows=None,
+                                  unit="line", source=options.source, device=options.device, work_dir=str(work),
+                                  framework=options.dump or BOTH), {**PAPER_REGULARISATION, **train}, beam)
 
 
 def flags_of(options: argparse.Namespace, run: Run, train: dict) -> dict:

@@ -1,18 +1,12 @@
 """Kernels of the PyTorch tree against their formulas in float64, where a vocabulary's length makes float32 hard."""
 
-import sys
-from pathlib import Path
+import numpy as np
+import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "NLG_pytorch" / "src"))
+import device
+import kernels
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from tree_checks import DEVICE, on_device  # noqa: E402,F401
-
-import device  # noqa: E402
-import kernels  # noqa: E402
-
+pytestmark = pytest.mark.usefixtures("on_device")
 ROWS, VOCABULARY = 24, 50257
 
 

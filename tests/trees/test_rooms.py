@@ -3,7 +3,7 @@
 import ast
 
 # From the bottom to the top. What lies in common/ itself is the ground, which uses the standard library alone.
-ROOMS = ("data", "model", "run", "demo", "metrics", "drivers", "bench", "nano")
+ROOMS = ("data", "model", "run", "align", "demo", "metrics", "drivers", "bench", "nano")
 GROUND = {"checks", "cpp_compiler", "errors", "files", "frameworks", "paths", "precisions", "vocabulary"}
 
 
