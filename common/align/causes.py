@@ -26,18 +26,18 @@ class Cause:
         return not self.first
 
 
-def check_flags(first: Dump, second: Dump) -> None:
-    """Makes sure that two dumps are of the same run.
+def check_flags(first: Dump, flags: dict, where: str) -> None:
+    """Makes sure that a dump is of the run of these flags, those of the file ``where``.
 
     Raises:
-        UserError: they were written with different flags; the message names the first.
+        UserError: it was written with others; the message names the first.
     """
-    one, other = first.meta["flags"], second.meta["flags"]
-    for name in [*one, *(name for name in other if name not in one)]:
-        values = [flags[name] if name in flags else "(no such flag)" for flags in (one, other)]
+    known = first.meta["flags"]
+    for name in [*known, *(name for name in flags if name not in known)]:
+        values = [some[name] if name in some else "(no such flag)" for some in (known, flags)]
         if values[0] != values[1]:
-            raise UserError(f"{first.path} was written with --{name} {values[0]}, {second.path} with --{name} "
-                            f"{values[1]}: two different runs cannot be compared; write both with the same flags")
+            raise UserError(f"{first.path} was written with --{name} {values[0]}, {where} with --{name} {values[1]}: "
+                            "two different runs cannot be compared; write both with the same flags")
 
 
 def find_causes(first: Dump, second: Dump) -> list[Cause]:

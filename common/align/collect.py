@@ -5,12 +5,15 @@ Forward pass, gradients and one update start from LoRA weights of which none is 
 """
 
 import itertools
+import json
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from common.align.causes import check_flags
 from common.align.dump import Dump, array_hash, by_name, prefixed, rounded, write_dump
 from common.errors import UserError
 from common.model.checkpoint import is_lora, load_weights
@@ -70,7 +73,11 @@ def run_dump(arguments, backbone: Arrays, lora: Arrays, probes: Probes) -> None:
     Raises:
         UserError: a file cannot be used, or the run has fewer steps.
     """
+    flags = json.loads(json.dumps({name: value for name, value in vars(arguments).items()
+                                   if name not in UNCOMPARED_FLAGS}))
     inputs = Dump(arguments.inputs) if arguments.inputs else None
+    if inputs is not None:
+        check_flags(inputs, flags, arguments.output)
     batches, rates = first_batches(arguments)
     probe = without_zeros(lora)
     arrays = first_pass(arguments, probe, batches[0], probes, inputs)
@@ -81,8 +88,7 @@ def run_dump(arguments, backbone: Arrays, lora: Arrays, probes: Probes) -> None:
     arrays.update(beam(arguments, merge_lora(backbone, decoded, arguments.lora), contexts, probes))
     write_dump(arguments.output, arrays, {
         "description": probes.description, "versions": {"Python": platform.python_version(), "numpy": np.__version__},
-        "flags": {name: value for name, value in vars(arguments).items() if name not in UNCOMPARED_FLAGS},
-        "inputs": inputs and inputs.sha256(),
+        "flags": flags, "inputs": inputs and inputs.sha256(),
         "weights": {name: array_hash(array if is_lora(name) else rounded(array, arguments.precision))
                     for name, array in probes.weights(lora).items()},
         "probe": hashes(probe), "batches": [hashes(vars(batch)) for batch in batches],
@@ -119,7 +125,9 @@ def first_pass(arguments, lora: Arrays, batch: Batch, probes: Probes, inputs: Du
     """Returns the arrays of the forward pass, of its gradients and of one update; and those of single-step mode."""
     operations, loss, gradients = probes.trace(lora, batch, None)
     arrays = {**prefixed("forward/", operations), "loss/forward": np.array([loss]), **prefixed("backward/", gradients)}
-    if inputs is not None:
+    if inputs is not None and inputs.meta["batches"][0] != hashes(vars(batch)):
+        print(f"note: no single-step mode, for the first batch is another one than in {inputs.path}", file=sys.stderr)
+    elif inputs is not None:
         operations, loss, _ = probes.trace(lora, batch, inputs.part("forward/"))
         arrays.update({**prefixed("single/", operations), "loss/single": np.array([loss])})
     step = probes.first_step(lora, batch)

@@ -80,7 +80,7 @@ def compare(first: Dump, second: Dump) -> Comparison:
     Raises:
         UserError: they were written with different flags.
     """
-    check_flags(first, second)
+    check_flags(first, second.meta["flags"], second.path)
     precision = first.meta["flags"]["precision"]
     points = [forward(first, second, precision), *single_step(first, second, precision), loss(first, second, precision),
               backward(first, second, precision), optimiser(first, second, precision)]
@@ -126,7 +126,7 @@ def forward(first: Dump, second: Dump, precision: str) -> Point:
 def single_step(first: Dump, second: Dump, precision: str) -> list[Point]:
     """Every operation's output from the other dump's inputs; no point where neither dump has been made so."""
     for given, made in ((first, second), (second, first)):
-        if made.meta["inputs"] is not None and made.meta["inputs"] == given.sha256():
+        if made.names("single/") and made.meta["inputs"] == given.sha256():
             names = united(given.names("forward/"), made.names("single/"))
             differences = list(differences_of(names, given, "forward/", made, "single/"))
             source = NAMES[given.meta["description"]["framework"]]
