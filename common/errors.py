@@ -19,6 +19,11 @@ class UserError(Exception):
     """A mistake of the user: the message says what was found, where, what was expected and what to do."""
 
 
+def note(sentence: str) -> None:
+    """Says on standard error what the user should know, where the program can go on."""
+    print(f"note: {sentence}", file=sys.stderr)
+
+
 def sentence_of(error: OSError) -> str:
     """Returns ``path: what the system says`` of an error of the operating system."""
     reason = error.strerror or str(error) or type(error).__name__
@@ -53,6 +58,10 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
         status = CLOSED_PIPE
     except OSError as error:
         message, status = f"error: {sentence_of(error)}", FULL_DISK if error.errno in _FULL else USER_ERROR
+    except UnicodeEncodeError as error:
+        message = (f"error: {ascii(error.object)[:100]} is not text in {error.encoding}: an argument or a file's name "
+                   "holds invalid bytes")
+        status = USER_ERROR
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED
     # Behind the handlers the error and its frames are gone, so that a progress bar in them has ended its line.
