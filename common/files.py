@@ -63,7 +63,8 @@ def open_bytes(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be unpacked: {error}; the file is damaged or is not gzip") from error
     except OSError as error:
-        error.filename = error.filename or path
+        if error.errno:
+            error.filename = error.filename or path
         raise
 
 
@@ -256,7 +257,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
             raise
     except OSError as error:
         # Errors of writing name no file, or the temporary one.
-        if error.filename is None or str(error.filename).startswith(os.path.join(folder, prefix)):
+        if error.errno and (error.filename is None or str(error.filename).startswith(os.path.join(folder, prefix))):
             error.filename = os.fspath(path)
         raise
 
