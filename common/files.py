@@ -145,6 +145,11 @@ def _stream(path):
     return None if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) else -1
 
 
+def is_stream(path: str | os.PathLike) -> bool:
+    """Returns whether what is written to a path goes on to somewhere else: a pipe, a device, standard output."""
+    return _stream(path) is not None
+
+
 def check_output(path: str | os.PathLike) -> None:
     """Checks that a file can be written, without writing; folders that are missing can be made.
 
@@ -158,7 +163,7 @@ def check_output(path: str | os.PathLike) -> None:
         raise UserError(f"{path or 'an empty name'}: expected the name of a file to write")
     if path.endswith(".gz"):
         raise UserError(f"{path}: what is written is not gzipped; give a name without .gz")
-    if _stream(path) is not None:
+    if is_stream(path):
         return
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
@@ -189,7 +194,7 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
                 taken[_identity(candidate)] = f"the input {candidate}"
     for path in outputs:
         check_output(path)
-        if _stream(path) is None:
+        if not is_stream(path):
             identity = _identity(path)
             if identity in taken:
                 raise UserError(f"{os.fspath(path)}: is the same file as {taken[identity]}; give another name")

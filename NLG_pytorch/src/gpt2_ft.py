@@ -9,7 +9,7 @@ from common.errors import run_main
 from common.model.checkpoint import load_weights, new_record, save_lora
 from common.model.lora_arrays import initial_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, run_training
+from common.run.training import Steps, check_files, run_training
 
 import device
 from cuda_graphs import captured
@@ -71,6 +71,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
+    check_files(arguments)
     run_training(arguments, prepare(arguments))
 
 
