@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 from common.checks import parse_json
 from common.errors import UserError, note
 
-_read_before: dict[str, bytes] = {}  # what came through pipes, which can be read only once
+_read_before: dict[Any, bytes] = {}  # what came through each pipe, which can be read only once
 
 
 def find_input(path: str | os.PathLike) -> str:
@@ -53,10 +53,11 @@ def open_bytes(path: str | os.PathLike) -> Iterator[BinaryIO]:
     path = os.fspath(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            if path not in _read_before:
+            identity = _identity(path)
+            if identity not in _read_before:
                 with open(path, "rb") as stream:
-                    _read_before[path] = stream.read()
-            yield io.BytesIO(_read_before[path])
+                    _read_before[identity] = stream.read()
+            yield io.BytesIO(_read_before[identity])
         else:
             with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
                 yield file
