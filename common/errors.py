@@ -1,27 +1,70 @@
 """Mistakes that the user can fix, and the one way in which every program ends."""
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+USER_ERROR = 2
+FULL_DISK = 3
+INTERRUPTED = 128 + signal.SIGINT
+CLOSED_PIPE = 128 + signal.SIGPIPE
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
     """A mistake of the user: the message says what was found, where, what was expected and what to do."""
 
 
+def note(sentence: str) -> None:
+    """Says on standard error what the user should know, where the program can go on."""
+    print(f"note: {sentence}", file=sys.stderr)
+
+
+def sentence_of(error: OSError) -> str:
+    """Returns ``path: what the system says`` of an error of the operating system."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in _FULL:
+        reason += "; make room, then run it again"
+    # Some errors name no file: those of a write to standard output, for one.
+    names = [os.fspath(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
+    return f"{' and '.join(names) or 'the system says'}: {reason}"
+
+
 def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
-    """Runs ``main(argv)`` as the process: a UserError is printed in one line and ends it with exit status 2.
+    """Runs ``main(argv)`` as the process and ends it with one line on standard error where something is wrong.
+
+    Exit statuses: USER_ERROR for a UserError and what the operating system refuses, FULL_DISK for a full disk,
+    INTERRUPTED for Ctrl-C, CLOSED_PIPE, without a word, where the reader of standard output has gone (``| head``).
 
     Args:
         main: takes the command-line arguments without the program's name; returns None or an exit status.
     """
     program = os.path.basename(sys.argv[0])
+    message = None
     try:
-        sys.exit(main(sys.argv[1:]))
+        if sys.stdout is not None:
+            # Where standard output cannot show a character, such as é in ASCII, its code is shown.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        status = main(sys.argv[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message, status = f"error: {error}", USER_ERROR
+    except BrokenPipeError:
+        status = CLOSED_PIPE
+    except OSError as error:
+        message, status = f"error: {sentence_of(error)}", FULL_DISK if error.errno in _FULL else USER_ERROR
+    except UnicodeEncodeError as error:
+        message = (f"error: {ascii(error.object)[:100]} is not text in {error.encoding}: an argument or a file's name "
+                   "holds invalid bytes")
+        status = USER_ERROR
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(130)
+        message, status = "interrupted", INTERRUPTED
+    # Behind the handlers the error and its frames are gone, so that a progress bar in them has ended its line.
+    if message:
+        print(f"{program}: {message}", file=sys.stderr)
+    sys.exit(status)

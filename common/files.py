@@ -1,112 +1,280 @@
-"""Reading and writing files: plain or gzipped, atomic writes, errors with file and line."""
+"""Reading and writing files: plain or gzipped, JSON of a given shape, atomic writes, errors with file and line."""
 
+import codecs
 import contextlib
 import gzip
 import hashlib
 import io
 import json
 import os
+import stat
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, BinaryIO
 
-from common.errors import UserError
+from common.checks import parse_json
+from common.errors import UserError, note
+
+_read_before: dict[Any, bytes] = {}  # what came through each pipe, which can be read only once
 
 
 def find_input(path: str | os.PathLike) -> str:
-    """Returns ``path``, or ``path + '.gz'`` where only that exists.
+    """Returns ``path``, or ``path + '.gz'`` where only that exists; a pipe or a device will do too.
 
     Raises:
-        UserError: neither exists.
+        UserError: neither exists, or what exists is a folder.
     """
     path = os.fspath(path)
     for candidate in (path, path + ".gz"):
-        if os.path.isfile(candidate):
+        try:
+            status = os.stat(candidate)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISDIR(status.st_mode):
             return candidate
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a folder, expected a file")
+    if os.path.islink(path):
+        raise UserError(f"{path}: is a link to {os.readlink(path)}, which does not exist")
     raise UserError(f"{path}: no such file (nor {path}.gz)")
 
 
-def open_bytes(path: str | os.PathLike) -> io.BufferedReader | gzip.GzipFile:
-    """Opens a file for reading bytes, which are unpacked where its name ends in ``.gz``."""
-    return gzip.open(path, "rb") if os.fspath(path).endswith(".gz") else open(path, "rb")
+@contextlib.contextmanager
+def open_bytes(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Opens a file for reading bytes, which are unpacked where its name ends in ``.gz``.
+
+    What comes through a pipe is kept in memory, so that it can be opened again.
+
+    Raises:
+        UserError: the file cannot be unpacked.
+    """
+    path = os.fspath(path)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            identity = _identity(path)
+            if identity not in _read_before:
+                with open(path, "rb") as stream:
+                    _read_before[identity] = stream.read()
+            yield io.BytesIO(_read_before[identity])
+        else:
+            with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+                yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be unpacked: {error}; the file is damaged or is not gzip") from error
+    except OSError as error:
+        if error.errno:
+            error.filename = error.filename or path
+        raise
+
+
+def _text(content, where):
+    """Returns bytes as text; raises UserError, which names ``where``, if they are not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        raise UserError(f"{where}: not UTF-8 text: {error}{'; it looks like UTF-16' if is_utf16 else ''}") from error
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
-    """Yields ``(line_number, line)`` from 1 on, without the newline.
+    """Yields ``(line_number, line)`` from 1 on, without the newline and the file's byte order mark.
 
     Raises:
         UserError: the file is missing or is not UTF-8 (or not gzip, for ``.gz``).
     """
     path = find_input(path)
-    line_number = 0
     # Bytes, decoded line by line: a text file is decoded in blocks, so the error would name an earlier line.
     with open_bytes(path) as file:
-        try:
-            for line_number, line in enumerate(file, 1):
-                yield line_number, line.decode("utf-8").rstrip("\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}:{line_number}: not UTF-8 text: {error}") from error
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise UserError(f"{path}:{line_number + 1}: cannot be unpacked: {error}") from error
+        for line_number, line in enumerate(file, 1):
+            line = line.removeprefix(codecs.BOM_UTF8) if line_number == 1 else line
+            yield line_number, _text(line, f"{path}:{line_number}").rstrip("\n")
 
 
-def read_json_lines(path: str | os.PathLike, keys: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields ``(line_number, object)`` for each line of a JSON-lines file.
+def before_trailing_blanks(lines: Iterable[tuple[int, str]], path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+    """Yields the ``(line_number, line)`` of a file up to its last line that is not blank; says how many follow it."""
+    held: list[tuple[int, str]] = []
+    for numbered in lines:
+        held.append(numbered)
+        if numbered[1].strip():
+            yield from held
+            held.clear()
+    if held:
+        note(f"{path}: {len(held)} blank {'line' if len(held) == 1 else 'lines'} at its end ignored")
+
+
+def read_json_lines(path: str | os.PathLike, shape: Any = dict) -> Iterator[tuple[int, Any]]:
+    """Yields ``(line_number, value)`` for each line of a JSON-lines file; blank lines at its end are ignored.
 
     Args:
         path: the file, gzipped or not.
-        keys: names that each object must have.
+        shape: of each line's value, as ``common.checks.check_shape`` says it.
 
     Raises:
-        UserError: a line is not a JSON object or lacks a key; the message names file and line.
+        UserError: a line is not JSON or has another shape; the message names file and line.
     """
-    for line_number, line in read_lines(path):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{line_number}: not JSON: {error}; expected one JSON object per line") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{path}:{line_number}: found a JSON {type(record).__name__}, expected an object")
-        missing = [key for key in keys if key not in record]
-        if missing:
-            raise UserError(f"{path}:{line_number}: no {', '.join(map(repr, missing))} in the object; "
-                            f"it has {', '.join(map(repr, record)) or 'nothing'}")
-        yield line_number, record
+    for line_number, line in before_trailing_blanks(read_lines(path), path):
+        yield line_number, parse_json(line, f"{path}:{line_number}", shape)
+
+
+def read_json(path: str | os.PathLike, shape: Any = object) -> Any:
+    """Reads one JSON document, gzipped or not.
+
+    Args:
+        shape: as ``common.checks.check_shape`` says it.
+
+    Raises:
+        UserError: the file is missing, is not JSON or has another shape.
+    """
+    path = find_input(path)
+    with open_bytes(path) as file:
+        content = file.read()
+    return parse_json(_text(content.removeprefix(codecs.BOM_UTF8), path), path, shape)
+
+
+def _stream(path):
+    """Returns the descriptor 1 or 2 if ``path`` is what it leads to, -1 for another pipe or device, else None."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(status, os.fstat(descriptor)):
+                return descriptor
+    return None if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) else -1
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Returns whether what is written to a path goes on to somewhere else: a pipe, a device, standard output."""
+    return _stream(path) is not None
+
+
+def check_output(path: str | os.PathLike) -> None:
+    """Checks that a file can be written, without writing; folders that are missing can be made.
+
+    Raises:
+        UserError: it cannot.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a folder, expected the name of a file to write")
+    if not os.path.basename(path):
+        raise UserError(f"{path or 'an empty name'}: expected the name of a file to write")
+    if path.endswith(".gz"):
+        raise UserError(f"{path}: what is written is not gzipped; give a name without .gz")
+    if is_stream(path):
+        return
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise UserError(f"{path}: cannot be written: {folder} is a file, expected a folder")
+    for needed, mode in ((folder, os.W_OK | os.X_OK), (target, os.W_OK)):
+        if os.path.exists(needed) and not os.access(needed, mode):
+            raise UserError(f"{path}: cannot be written: {needed} does not let this user write")
+
+
+def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike | None] = ()) -> None:
+    """Checks, before anything is opened for writing, what a program is about to write.
+
+    Args:
+        outputs: paths of files to write.
+        inputs: paths of files that it reads; None and what does not exist are left out.
+
+    Raises:
+        UserError: an output cannot be written, or is the same file as an input or as another output, under whatever
+            name: by a link, for one.
+    """
+    taken = {}
+    for path in filter(None, inputs):
+        for candidate in (os.fspath(path), f"{os.fspath(path)}.gz"):
+            if os.path.isfile(candidate):
+                taken[_identity(candidate)] = f"the input {candidate}"
+    for path in outputs:
+        check_output(path)
+        if not is_stream(path):
+            identity = _identity(path)
+            if identity in taken:
+                raise UserError(f"{os.fspath(path)}: is the same file as {taken[identity]}; give another name")
+            taken[identity] = f"the output {os.fspath(path)}"
+
+
+def _identity(path):
+    """Returns what two names of one file have in common."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def check_inputs(*paths: str | os.PathLike) -> None:
+    """Checks that files are there and can be read, without reading.
+
+    Raises:
+        UserError: one is not.
+    """
+    for path in paths:
+        found = find_input(path)
+        if not os.access(found, os.R_OK):
+            raise UserError(f"{found}: this user may not read it")
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a new file that gets the name ``path`` only when the block ends without an error.
 
+    A link is followed, and a file that is replaced keeps its permissions. What is no plain file, such as a pipe or a
+    device, is written to as it is.
+
     Args:
         path: the file to write or replace; its folder is made where it is missing.
         mode: ``"w"`` for text in UTF-8, ``"wb"`` for bytes.
 
     Raises:
-        UserError: ``path`` is a folder, or its folder cannot be written.
+        UserError: as ``check_output``.
+        OSError: the system refuses, a full disk for one; it names ``path``.
     """
-    path = os.fspath(path)
-    folder = os.path.dirname(path) or "."
+    check_output(path)
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-    if os.path.isdir(path):
-        raise UserError(f"{path}: is a folder, expected the name of a file to write")
+    target, stream = os.path.realpath(path), _stream(path)
+    folder, prefix = os.path.dirname(target), f".{os.path.basename(target)[:40]}."
     try:
+        if stream is not None:
+            for printed in filter(None, (sys.stdout, sys.stderr)):
+                printed.flush()
+            with open(path if stream < 0 else os.dup(stream), mode, encoding=encoding, newline=newline) as file:
+                yield file
+            return
         os.makedirs(folder, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=prefix)
+        try:
+            with open(descriptor, mode, encoding=encoding, newline=newline) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, _permissions(target))
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+        # Errors of writing name no file, or the temporary one.
+        if error.errno and (error.filename is None or str(error.filename).startswith(os.path.join(folder, prefix))):
+            error.filename = os.fspath(path)
         raise
+
+
+def _permissions(path):
+    """Returns the permissions of a file or, where there is none, those of a new one."""
+    if os.path.exists(path):
+        return stat.S_IMODE(os.stat(path).st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def write_json_lines(path: str | os.PathLike, records: Iterable[Any]) -> int:
@@ -114,7 +282,7 @@ def write_json_lines(path: str | os.PathLike, records: Iterable[Any]) -> int:
     count = 0
     with atomic_write(path) as file:
         for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(_dumped(record, path) + "\n")
             count += 1
     return count
 
@@ -122,21 +290,14 @@ def write_json_lines(path: str | os.PathLike, records: Iterable[Any]) -> int:
 def write_json(path: str | os.PathLike, record: Any) -> None:
     """Writes one JSON document, atomically and indented."""
     with atomic_write(path) as file:
-        json.dump(record, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(_dumped(record, path, indent=2) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads one JSON document, gzipped or not.
-
-    Raises:
-        UserError: the file is missing or is not JSON.
-    """
-    with io.TextIOWrapper(open_bytes(find_input(path)), encoding="utf-8", newline="\n") as file:
-        try:
-            return json.load(file)
-        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-            raise UserError(f"{path}: not a JSON document: {error}") from error
+def _dumped(record, path, indent=None):
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError as error:
+        raise UserError(f"{path}: is not written, for a number in it is NaN or infinite: JSON has none such") from error
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -10,7 +10,7 @@ import jittor as jt
 from common.errors import run_main
 from common.model.checkpoint import new_record, save_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, first_weights, run_training
+from common.run.training import Steps, check_files, first_weights, run_training
 
 import device
 from cuda_graphs import captured
@@ -80,6 +80,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
+    check_files(arguments)
     run_training(arguments, prepare(arguments))
 
 

@@ -8,7 +8,7 @@ import torch
 from common.errors import run_main
 from common.model.checkpoint import new_record, save_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, first_weights, run_training
+from common.run.training import Steps, check_files, first_weights, run_training
 
 import device
 from cuda_graphs import captured
@@ -76,6 +76,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
+    check_files(arguments)
     run_training(arguments, prepare(arguments))
 
 

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import collections
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -14,14 +15,20 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.checks import at_least_one, member, require, shortened
-from common.errors import UserError
-from common.files import read_json, read_lines, write_json_lines
+from common.checks import at_least_one, shortened
+from common.errors import UserError, note
+from common.files import before_trailing_blanks, check_outputs, read_json, read_lines, write_json_lines
 
 SEEN_CATEGORIES = frozenset((
     "Airport", "Astronaut", "Building", "City", "ComicsCharacter",
     "Food", "Monument", "SportsTeam", "University", "WrittenWork",
 ))
+
+
+WEBNLG_SHAPE = {"entries": [{str: {
+    "category": str, "modifiedtripleset": [{"subject": str, "property": str, "object": str}],
+    "lexicalisations": [{"lex": str, "comment": str}]}}]}
+DART_SHAPE = [{"tripleset": [[str]], "annotations": [{"text": str}]}]
 
 
 def convert_e2e(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
@@ -30,7 +37,7 @@ def convert_e2e(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is not ``MR||text``; the message names file and line.
     """
-    for line_number, line in read_lines(path):
+    for line_number, line in before_trailing_blanks(read_lines(path), path):
         parts = line.strip().split("||")
         if len(parts) != 2 or not parts[0]:
             found = "a blank line" if not line.strip() else shortened(line)
@@ -42,25 +49,29 @@ def convert_webnlg(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """Yields one record for each lexicalisation with the comment ``good`` of a WebNLG 2017 JSON file.
 
     A record is ``{"context": "s : p : o | s : p : o", "completion": text, "cate": bool, "category": name}``, where
-    ``cate`` tells whether the category is one of the ten in the training set.
+    ``cate`` tells whether the category is one of the ten in the training set. How many lexicalisations have another
+    comment is said at the end.
 
     Raises:
         UserError: the file has another layout; the message names file and entry.
     """
-    entries = member(read_json(path), "entries", list, path)
-    for number, wrapped in enumerate(entries, 1):
-        entry = member(wrapped, str(number), dict, f"{path}: entry {number}")
-        where = f"{path}: entry {number}"
-        category = member(entry, "category", str, where)
-        triples = [[member(triple, key, str, f"{where}, triple {i}") for key in ("subject", "property", "object")]
-                   for i, triple in enumerate(member(entry, "modifiedtripleset", list, where), 1)]
-        context = _linearised(triples, where)
-        for i, text in enumerate(member(entry, "lexicalisations", list, where), 1):
-            at = f"{where}, lexicalisation {i}"
-            completion = member(text, "lex", str, at)
-            if member(text, "comment", str, at) == "good":
-                yield {"context": context, "completion": completion,
-                       "cate": category in SEEN_CATEGORIES, "category": category}
+    left_out: collections.Counter[str] = collections.Counter()
+    for number, wrapped in enumerate(read_json(path, WEBNLG_SHAPE)["entries"], 1):
+        where = f"{path}: .entries[{number - 1}]"
+        if list(wrapped) != [str(number)]:
+            raise UserError(f"{where}: has {shortened(', '.join(wrapped))}, expected one member, '{number}'")
+        entry = wrapped[str(number)]
+        context = _linearised([(triple["subject"], triple["property"], triple["object"])
+                               for triple in entry["modifiedtripleset"]], where)
+        for text in entry["lexicalisations"]:
+            if text["comment"] == "good":
+                yield {"context": context, "completion": text["lex"],
+                       "cate": entry["category"] in SEEN_CATEGORIES, "category": entry["category"]}
+            else:
+                left_out[text["comment"]] += 1
+    if left_out:
+        counts = ", ".join(f"{shortened(comment)} {count}" for comment, count in left_out.most_common(5))
+        note(f"{path}: {left_out.total()} lexicalisations are left out, for their comment is not 'good': {counts}")
 
 
 def convert_dart(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
@@ -71,19 +82,15 @@ def convert_dart(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: the file has another layout; the message names file and entry.
     """
-    entries = require(read_json(path), list, path, "the document")
-    for number, entry in enumerate(entries, 1):
-        where = f"{path}: entry {number}"
-        triples = []
-        for i, triple in enumerate(member(entry, "tripleset", list, where), 1):
-            at = f"{where}, triple {i}"
-            if len(require(triple, list, at, "this")) != 3:
-                raise UserError(f"{at}: found {shortened(triple)}, expected [subject, predicate, object]")
-            subject, predicate, thing = (require(part, str, at, "a part") for part in triple)
-            triples.append((subject, predicate.lower(), thing))
-        context = _linearised(triples, where)
-        for i, annotation in enumerate(member(entry, "annotations", list, where), 1):
-            yield {"context": context, "completion": member(annotation, "text", str, f"{where}, annotation {i}")}
+    for number, entry in enumerate(read_json(path, DART_SHAPE)):
+        where = f"{path}: [{number}]"
+        for triple in entry["tripleset"]:
+            if len(triple) != 3:
+                raise UserError(f"{where}: found the triple {shortened(triple)}, expected [subject, predicate, object]")
+        context = _linearised([(subject, predicate.lower(), thing)
+                               for subject, predicate, thing in entry["tripleset"]], where)
+        for annotation in entry["annotations"]:
+            yield {"context": context, "completion": annotation["text"]}
 
 
 def _linearised(triples, where):
@@ -105,6 +112,7 @@ def main(argv: list[str], convert: Callable[[str], Iterator[dict[str, Any]]]) ->
     parser.add_argument("input", help="the published file, gzipped (`.gz`) or not")
     parser.add_argument("output", help="the JSON-lines file to write")
     args = parser.parse_args(argv)
+    check_outputs([args.output], [args.input])
     total = sum(1 for _ in read_lines(args.input)) if convert is convert_e2e else None
     records = tqdm(convert(args.input), name, total, unit=" rows", mininterval=0.5)
     rows = write_json_lines(args.output, at_least_one(records, args.input))

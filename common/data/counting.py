@@ -14,7 +14,7 @@ from typing import Any
 
 import matplotlib
 
-from common.data.encoding import read_formatted
+from common.data.rows import read_formatted
 from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 from common.files import atomic_write, write_json
 from common.paths import ROOT

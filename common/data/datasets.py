@@ -9,14 +9,12 @@ unchanged are skipped.
 """
 
 import argparse
+import contextlib
 import dataclasses
-import gzip
 import hashlib
 import http.client
 import os
-import sys
 import urllib.request
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,15 +23,25 @@ from tqdm import tqdm
 from common.checks import at_least_one
 from common.data.converting import convert_dart, convert_e2e, convert_webnlg
 from common.data.encoding import encode_file
-from common.data.squad import EVAL_LEN, SEQ_LEN, convert_squad
+from common.data.squad import EVAL_LEN, SEQ_LEN, convert_squad, read_questions
 from common.data.strata import FOLDERS
 from common.data.tokenizer import load_tokenizer
-from common.errors import UserError
-from common.files import atomic_write, find_input, open_bytes, read_json, sha256_of, write_json, write_json_lines
+from common.errors import UserError, note
+from common.files import (
+    atomic_write,
+    check_outputs,
+    find_input,
+    open_bytes,
+    read_json,
+    sha256_of,
+    write_json,
+    write_json_lines,
+)
 from common.paths import ROOT
 
 UPSTREAM = "https://raw.githubusercontent.com/microsoft/LoRA/main/examples/NLG/data"
 SQUAD_UPSTREAM = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
+LARGEST_RAW_BYTES = 1 << 28  # of an unpacked file; the largest published one has a ninth of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,17 +127,17 @@ def published_digest(raw_file: RawFile) -> str:
     return raw_file.sha256 or f"git id {raw_file.blob}..."
 
 
-def read_bytes(path: str) -> bytes:
-    """Returns a file's bytes, unpacked if its name ends in ``.gz``.
+def read_raw(path: str) -> bytes:
+    """Returns a raw file's bytes, unpacked if its name ends in ``.gz``.
 
     Raises:
-        UserError: it cannot be unpacked.
+        UserError: it cannot be unpacked, or is larger than any raw file.
     """
-    try:
-        with open_bytes(path) as file:
-            return file.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be unpacked: {error}; download the file again") from error
+    with open_bytes(path) as file:
+        content = file.read(LARGEST_RAW_BYTES + 1)
+    if len(content) > LARGEST_RAW_BYTES:
+        raise UserError(f"{path}: holds more than {LARGEST_RAW_BYTES >> 20} MiB, more than any file of these data sets")
+    return content
 
 
 def download(url: str) -> bytes:
@@ -185,6 +193,31 @@ def find_raw(folder: str, raw_file: RawFile) -> str | None:
     return None
 
 
+def check_inside(path: str, folder: str) -> None:
+    """Raises UserError if ``path`` is a link that leads out of ``folder``: who made it may not be who reads it."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    if os.path.commonpath((real, root)) != root:
+        raise UserError(f"{path}: is a link to {real}, outside of --source {folder}; put the file itself there")
+
+
+def check_readable(name: str, path: str) -> None:
+    """Raises UserError unless a raw file of the data set ``name`` can be converted."""
+    records = read_questions(path) if name == "squad" else CONVERTERS[name](path)
+    for _ in at_least_one(records, path):
+        pass
+
+
+@contextlib.contextmanager
+def as_private_as(path: str) -> Iterator[None]:
+    """During the block, new files give other users no permission that ``path`` does not give."""
+    umask = os.umask(0o077)
+    try:
+        os.umask(umask | 0o077 & ~os.stat(path).st_mode)
+        yield
+    finally:
+        os.umask(umask)
+
+
 def obtain_raw(name: str, split: str, folder: str, source: str | None) -> str:
     """Copies or downloads the raw file of a split into ``folder``, unless it is there, and returns its path.
 
@@ -195,28 +228,29 @@ def obtain_raw(name: str, split: str, folder: str, source: str | None) -> str:
         source: the folder with the data sets' folders, or None to use ``folder``'s own file or else download it.
 
     Raises:
-        UserError: the file is missing in ``source`` or cannot be unpacked, or the download fails.
+        UserError: the file is missing in ``source``, is a link out of it, cannot be unpacked or has another layout, or
+            the download fails; nothing is copied then.
     """
     raw_file = RAW_FILES[name][split]
     origin = os.path.join(source, FOLDERS[name]) if source else folder
     found = find_raw(origin, raw_file)
-    if found:
-        content = read_bytes(found)
-    elif source:
+    if source and not found:
         raise UserError(f"{os.path.join(origin, raw_file.name)}: no such file (nor .gz); --source expects the folder "
                         f"that has {', '.join(FOLDERS.values())}")
-    else:
-        content, found = download_published(name, raw_file), raw_file.name
-    raw_name = os.path.basename(found).removesuffix(".gz")
+    if source:
+        check_inside(found, source)
+    content = read_raw(found) if found else download_published(name, raw_file)
+    raw_name = os.path.basename(found).removesuffix(".gz") if found else raw_file.name
     remark = judge(raw_file, raw_name, content)
     if remark is None:
+        check_readable(name, found)
         remark = (f"NOT the published file (sha256 {hashlib.sha256(content).hexdigest()}, expected "
                   f"{published_digest(raw_file)}); used as it is")
     if remark:
-        print(f"note: {name} {split}: {found}: {remark}", file=sys.stderr)
+        note(f"{name} {split}: {found}: {remark}")
     target = os.path.join(folder, raw_name)
     if not os.path.isfile(target) or sha256_of(target) != hashlib.sha256(content).hexdigest():
-        with atomic_write(target, "wb") as file:
+        with as_private_as(found) if found else contextlib.nullcontext(), atomic_write(target, "wb") as file:
             file.write(content)
     return target
 
@@ -246,8 +280,10 @@ def create_split(name: str, split: str, folder: str, raw: str, vocab: str, done:
     tokenizer = load_tokenizer(vocab)
     records = convert_squad(raw, split, tokenizer, **window) if name == "squad" else CONVERTERS[name](raw)
     records = tqdm(records, f"{name} {split}", unit=" rows", mininterval=0.5)
-    rows = write_json_lines(paths["formatted"], at_least_one(records, raw))
-    encode_file(tokenizer, paths["formatted"], paths["encoded"])
+    check_outputs([paths["formatted"], paths["encoded"]], [raw])
+    with as_private_as(raw):
+        rows = write_json_lines(paths["formatted"], at_least_one(records, raw))
+        encode_file(tokenizer, paths["formatted"], paths["encoded"])
     print(f"{paths['encoded']}: {rows} rows")
     return {"raw": os.path.basename(raw), "rows": rows, **window,
             "sha256": {os.path.basename(path): sha256_of(path) for path in files}}
@@ -257,7 +293,12 @@ def create_dataset(name: str, source: str | None, data: str, vocab: str, window:
     """Obtains, converts and encodes the three splits; ``data/SET/created.json`` records what was made from what."""
     folder = os.path.join(data, FOLDERS[name])
     record_path = os.path.join(folder, "created.json")
-    record = read_json(record_path) if os.path.isfile(record_path) else {}
+    record = {}
+    if os.path.isfile(record_path):
+        try:
+            record = read_json(record_path, {str: {"rows": int, "sha256": {str: str}}})
+        except UserError as error:
+            note(f"{error}; every split is made again")
     for split in RAW_FILES[name]:
         raw = obtain_raw(name, split, folder, source)
         made = create_split(name, split, folder, raw, vocab, record.get(split), window if name == "squad" else {})

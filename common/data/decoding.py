@@ -15,17 +15,18 @@ appear. ``squad`` writes JSON: the questions with all gold answers in the publis
 import argparse
 import os
 import re
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from common.data.encoding import read_formatted
-from common.data.squad import references_document
+from common.checks import at_least_one, shortened, token_ids
+from common.data.rows import read_formatted
+from common.data.squad_documents import references_document
 from common.data.tokenizer import load_tokenizer
-from common.errors import UserError
-from common.files import atomic_write, read_json_lines, write_json
-from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS, VOCABULARY_SIZE
+from common.errors import UserError, note
+from common.files import atomic_write, check_outputs, read_json_lines, write_json
+from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS
 
 
 def cut_ids(ids: list[int]) -> list[int]:
@@ -56,23 +57,23 @@ def finish(text: str, tokenize: bool, lower: bool) -> str:
     return text
 
 
-def read_inputs(path: str | os.PathLike, kept: str = "all") -> tuple[list[str], dict[str, list[str]]]:
-    """Reads the formatted file whose rows were the input of the model.
+def references_of(records: Iterable[tuple[int, dict[str, Any]]], path: str | os.PathLike,
+                  kept: str = "all") -> dict[str, list[str]]:
+    """Collects the references of each context.
 
     Args:
-        path: the formatted file.
+        records: ``(line_number, record)`` of each row of a formatted file.
+        path: of that file, for messages.
         kept: ``all``, or ``seen`` / ``unseen`` to keep only the references of such rows (by their ``cate``).
 
     Returns:
-        ``(contexts, references)``: the context of each row, and ``{context: [text, ...]}`` of the rows kept.
+        ``{context: [text, ...]}`` of the rows kept.
 
     Raises:
-        UserError: a row is not a formatted row or has no ``cate``, or no row is kept.
+        UserError: a row has no ``cate``, or no row is kept.
     """
-    contexts: list[str] = []
     references: dict[str, list[str]] = {}
-    for line_number, record in read_formatted(path):
-        contexts.append(record["context"])
+    for line_number, record in records:
         if kept != "all":
             if not isinstance(record.get("cate"), bool):
                 raise UserError(f"{path}:{line_number}: no true or false 'cate', which --filter {kept} needs; "
@@ -81,12 +82,14 @@ def read_inputs(path: str | os.PathLike, kept: str = "all") -> tuple[list[str], 
                 continue
         references.setdefault(record["context"], []).append(cut_text(record["completion"]))
     if not references:
-        raise UserError(f"{path}: {'the file is empty' if not contexts else f'no row is {kept}'}")
-    return contexts, references
+        raise UserError(f"{path}: {'the file is empty' if kept == 'all' else f'no row is {kept}'}")
+    return references
 
 
 def read_predictions(path: str | os.PathLike, contexts: Sequence[str]) -> dict[str, list[int]]:
     """Reads ``{"id": row, "predict": [ids]}`` lines; the last prediction for a context counts.
+
+    Says how many rows have no prediction, and how many contexts have rows with different ones.
 
     Args:
         path: the file that beam search wrote.
@@ -99,21 +102,25 @@ def read_predictions(path: str | os.PathLike, contexts: Sequence[str]) -> dict[s
         UserError: an id is no row or appears twice, or a prediction is not a list of GPT-2's ids.
     """
     predictions: dict[str, list[int]] = {}
+    contradicted: set[str] = set()
     line_of: dict[int, int] = {}
-    for line_number, record in read_json_lines(path, ("id", "predict")):
-        where, row, ids = f"{path}:{line_number}", record["id"], record["predict"]
-        if type(row) is not int or not 0 <= row < len(contexts):
+    for line_number, record in read_json_lines(path, {"id": int, "predict": list}):
+        where, row = f"{path}:{line_number}", record["id"]
+        if not 0 <= row < len(contexts):
             raise UserError(f"{where}: id {row!r} is no row of the input file: it has rows 0 to {len(contexts) - 1}; "
                             f"was this prediction made from another file?")
         if row in line_of:
             raise UserError(f"{where}: id {row} appears twice, first in line {line_of[row]}")
         line_of[row] = line_number
-        if not isinstance(ids, list):
-            raise UserError(f"{where}: 'predict' is a {type(ids).__name__}, expected a list of ids")
-        for token in ids:
-            if type(token) is not int or not 0 <= token < VOCABULARY_SIZE:
-                raise UserError(f"{where}: {token!r} is no id: expected integers from 0 to {VOCABULARY_SIZE - 1}")
-        predictions[contexts[row]] = cut_ids(ids)
+        context, ids = contexts[row], cut_ids(token_ids(record["predict"], where, ".predict"))
+        if predictions.setdefault(context, ids) != ids:
+            contradicted.add(context)
+            predictions[context] = ids
+    if line_of and len(line_of) < len(contexts):
+        note(f"{path}: no prediction for {len(contexts) - len(line_of)} of the {len(contexts)} rows")
+    if contradicted:
+        note(f"{path}: {len(contradicted)} of {len(predictions)} contexts have rows with different predictions, the "
+             f"first {shortened(min(contradicted, key=contexts.index))}; the last of them counts")
     return predictions
 
 
@@ -129,7 +136,8 @@ def check_covered(needed: Collection[str], found: Collection[str], what: str, re
     """
     missing = [context for context in needed if context not in found]
     if missing:
-        raise UserError(f"{what} for {len(missing)} of {len(needed)} contexts, the first: {missing[0]!r}; {remedy}")
+        raise UserError(f"{what} for {len(missing)} of {len(needed)} contexts, the first: {shortened(missing[0])}; "
+                        f"{remedy}")
 
 
 def write_references(path: str | os.PathLike, groups: Sequence[Sequence[str]], ref_type: str, ref_num: int) -> None:
@@ -140,25 +148,33 @@ def write_references(path: str | os.PathLike, groups: Sequence[Sequence[str]], r
         groups: the texts of each context.
         ref_type: ``e2e``, ``webnlg`` or ``dart``.
         ref_num: how many files to write into the folder; a context with fewer references repeats its first.
+    """
+    paths = reference_paths(path, ref_type, ref_num)
+    if ref_type == "e2e":
+        with atomic_write(path) as file:
+            file.writelines("\n".join(texts) + "\n\n" for texts in groups)
+        return
+    cut = sum(len(texts) > ref_num for texts in groups)
+    if cut:
+        note(f"{cut} contexts have more than {ref_num} references; only the first {ref_num} of each are written")
+    for number, reference_path in enumerate(paths):
+        with atomic_write(reference_path) as file:
+            file.writelines((texts[number] if number < len(texts) else texts[0]) + "\n" for texts in groups)
+
+
+def reference_paths(path: str | os.PathLike, ref_type: str, ref_num: int) -> list[str]:
+    """Returns the files that references go to: ``path`` itself, or those in the folder ``path`` for WebNLG and DART.
 
     Raises:
         UserError: ``path`` is a folder instead of a file, or a file instead of a folder.
     """
-    if ref_type == "e2e":
+    if ref_type in ("e2e", "squad"):
         if os.path.isdir(path):
-            raise UserError(f"{path}: is a folder; --ref_type e2e writes one file: give a file's name")
-        with atomic_write(path) as file:
-            file.writelines("\n".join(texts) + "\n\n" for texts in groups)
-        return
-    if os.path.isfile(path):
+            raise UserError(f"{path}: is a folder; --ref_type {ref_type} writes one file: give a file's name")
+        return [os.fspath(path)]
+    if os.path.exists(path) and not os.path.isdir(path):
         raise UserError(f"{path}: is a file; --ref_type {ref_type} writes a folder: give a folder's name")
-    cut = sum(len(texts) > ref_num for texts in groups)
-    if cut:
-        print(f"note: {cut} contexts have more than {ref_num} references; only the first {ref_num} of each are written",
-              file=sys.stderr)
-    for number in range(ref_num):
-        with atomic_write(os.path.join(path, f"reference{number}")) as file:
-            file.writelines((texts[number] if number < len(texts) else texts[0]) + "\n" for texts in groups)
+    return [os.path.join(path, f"reference{number}") for number in range(ref_num)]
 
 
 def without_blanks(references: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -170,10 +186,11 @@ def without_blanks(references: dict[str, list[str]]) -> dict[str, list[str]]:
     kept = {context: [text for text in texts if text] for context, texts in references.items()}
     for context, texts in kept.items():
         if not texts:
-            raise UserError(f"context {context!r} has only empty references: E2E's references file cannot hold it")
+            raise UserError(f"the context {shortened(context)} has only empty references: E2E's references file cannot "
+                            "hold it")
     dropped = sum(map(len, references.values())) - sum(map(len, kept.values()))
     if dropped:
-        print(f"note: {dropped} empty references are left out", file=sys.stderr)
+        note(f"{dropped} empty references are left out")
     return kept
 
 
@@ -202,19 +219,18 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def write_answers(args: argparse.Namespace, contexts: Sequence[str], predictions: dict[str, list[int]],
-                  tokenizer: Tokenizer) -> None:
+def write_answers(args: argparse.Namespace, records: Sequence[tuple[int, dict[str, Any]]],
+                  predictions: dict[str, list[int]], tokenizer: Tokenizer) -> None:
     """Writes SQuAD's references and predictions, and prints how many.
 
     Args:
         args: from ``parse_arguments``.
-        contexts: the context of each row.
+        records: ``(line_number, record)`` of each row.
         predictions: ``{context: ids}``.
         tokenizer: from ``load_tokenizer``.
     """
-    records = [(f"{args.input_file}:{line_number}", record) for line_number, record in read_formatted(args.input_file)]
-    document = references_document(records)
-    decoded = tokenizer.decode_batch([predictions[context] for context in contexts])
+    document = references_document((f"{args.input_file}:{line_number}", record) for line_number, record in records)
+    decoded = tokenizer.decode_batch([predictions[record["context"]] for _, record in records])
     answers = {record["id"]: cut_text(text) for (_, record), text in zip(records, decoded)}
     write_json(args.output_ref_file, document)
     write_json(args.output_pred_file, answers)
@@ -226,16 +242,19 @@ def write_answers(args: argparse.Namespace, contexts: Sequence[str], predictions
 def main(argv: list[str]) -> None:
     """Writes the references and the predictions."""
     args = parse_arguments(argv)
-    contexts, references = read_inputs(args.input_file, args.filter)
-    predictions = read_predictions(args.sample_file, contexts)
+    check_outputs([*reference_paths(args.output_ref_file, args.ref_type, args.ref_num), args.output_pred_file],
+                  [args.sample_file, args.input_file, args.reference_file])
+    records = list(at_least_one(read_formatted(args.input_file), args.input_file))
+    references = references_of(records, args.input_file, args.filter)
+    predictions = read_predictions(args.sample_file, [record["context"] for _, record in records])
     check_covered(references, predictions, f"{args.sample_file}: no prediction",
                   f"predict every row of {args.input_file}")
     tokenizer = load_tokenizer(args.vocab)
     if args.ref_type == "squad":
-        write_answers(args, contexts, predictions, tokenizer)
+        write_answers(args, records, predictions, tokenizer)
         return
     if args.reference_file:
-        _, found = read_inputs(args.reference_file)
+        found = references_of(read_formatted(args.reference_file), args.reference_file)
         check_covered(references, found, f"{args.reference_file}: no references",
                       f"give the full file that {args.input_file} was sampled from")
         references = {context: found[context] for context in references}

@@ -13,24 +13,13 @@ from typing import Any
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from common.checks import at_least_one, require
+from common.checks import at_least_one
+from common.data.rows import read_formatted
 from common.data.tokenizer import load_tokenizer
-from common.files import read_json_lines, read_lines, write_json_lines
+from common.files import check_outputs, read_lines, write_json_lines
 from common.vocabulary import END_OF_TEXT
 
 ROWS_AT_ONCE = 1024
-
-
-def read_formatted(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields ``(line_number, record)`` for each line of a formatted file; context and completion are strings.
-
-    Raises:
-        UserError: a line is something else; the message names file and line.
-    """
-    for line_number, record in read_json_lines(path, ("context", "completion")):
-        for key in ("context", "completion"):
-            require(record[key], str, f"{path}:{line_number}", repr(key))
-        yield line_number, record
 
 
 def encode_rows(tokenizer: Tokenizer, records: Iterable[dict[str, Any]], add_bos: bool,
@@ -77,5 +66,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--add_bos", action="store_true", help="end each context with <|endoftext|>")
     parser.add_argument("--add_eos", action="store_true", help="end each completion with <|endoftext|>")
     args = parser.parse_args(argv)
+    check_outputs([args.output], [args.input])
     rows = encode_file(load_tokenizer(args.vocab), args.input, args.output, args.add_bos, args.add_eos)
     print(f"{args.output}: {rows} rows")

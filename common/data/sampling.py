@@ -25,10 +25,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from common.data.encoding import read_formatted
+from common.data.rows import read_encoded, read_formatted
 from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label
 from common.errors import UserError
-from common.files import atomic_write, read_lines, write_json
+from common.files import atomic_write, check_outputs, read_lines, write_json
 from common.paths import ROOT
 
 Stratum = TypeVar("Stratum", bound=Hashable)
@@ -127,20 +127,23 @@ def sample_split(name: str, split: str, folder: str, size: fractions.Fraction | 
     """
     formatted = formatted_path(folder, split)
     encoded = formatted.removesuffix("_formatted.jsonl") + ".jsonl"
-    lines = {path: [line for _, line in read_lines(path)] for path in (formatted, encoded)}
-    progress = tqdm(read_formatted(formatted), f"{name} {split}", len(lines[formatted]), unit=" rows", mininterval=0.5)
-    records = [record for _, record in progress]
+    targets = [os.path.join(folder, "sampled", split + suffix) for suffix in ("_formatted.jsonl", ".jsonl")]
+    check_outputs(targets, [formatted, encoded])
+    records = [record for _, record in tqdm(read_formatted(formatted), f"{name} {split}", unit=" rows",
+                                            mininterval=0.5)]
+    encoded_rows = sum(1 for _ in read_encoded(encoded))
+    if encoded_rows != len(records):
+        raise UserError(f"{encoded}: {encoded_rows} rows, but {formatted} has {len(records)}; "
+                        f"`bash scripts/create_datasets.sh` writes both again")
     strata = STRATA[name](records, formatted)
     ratio = share_of(size, len(records), formatted) if isinstance(size, int) else size
     rows = sample_rows(records, strata, ratio, unit, f"{seed}/{name}/{split}")
     if not rows:
         raise UserError(f"{formatted}: {float(ratio)} of its {len(records)} rows is no row: give a larger --ratio")
-    if len(lines[encoded]) != len(records):
-        raise UserError(f"{encoded}: {len(lines[encoded])} rows, but {formatted} has {len(records)}; "
-                        f"`bash scripts/create_datasets.sh` writes both again")
-    for path, suffix in ((formatted, "_formatted.jsonl"), (encoded, ".jsonl")):
-        with atomic_write(os.path.join(folder, "sampled", split + suffix)) as file:
-            file.writelines(lines[path][row] + "\n" for row in rows)
+    for path, target in zip((formatted, encoded), targets):
+        lines = [line for _, line in read_lines(path)]
+        with atomic_write(target) as file:
+            file.writelines(lines[row] + "\n" for row in rows)
     before, after = collections.Counter(strata), collections.Counter(strata[row] for row in rows)
     return {label(stratum): [before[stratum], after[stratum]]
             for stratum in sorted(before, key=lambda stratum: (-before[stratum], stratum))}

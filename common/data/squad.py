@@ -26,10 +26,11 @@ from typing import Any
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from common.checks import at_least_one, member, require, shortened
+from common.checks import at_least_one, shortened
+from common.data.squad_documents import DOCUMENT_SHAPE, read_document
 from common.data.tokenizer import load_tokenizer
 from common.errors import UserError
-from common.files import read_json, write_json_lines
+from common.files import check_outputs, write_json_lines
 
 SEQ_LEN, EVAL_LEN = 512, 32
 SPLITS = ("train", "valid", "test")
@@ -178,25 +179,17 @@ def read_questions(path: str | os.PathLike) -> Iterator[tuple[str, str, str, str
     """Yields ``(where, title, passage, question's id, question, [(answer, index of its first character), ...])``.
 
     Raises:
-        UserError: the file has another layout, an answer is not at its index in the passage, or a question has none.
+        UserError: as ``common.data.squad_documents.read_document``, or an answer is not at its index in the passage.
     """
-    for number, article in enumerate(member(read_json(path), "data", list, path), 1):
-        title = member(article, "title", str, f"{path}: article {number}")
-        for i, paragraph in enumerate(member(article, "paragraphs", list, f"{path}: article {number}"), 1):
-            at = f"{path}: article {number}, paragraph {i}"
-            passage = member(paragraph, "context", str, at)
-            for j, entry in enumerate(member(paragraph, "qas", list, at), 1):
-                where = f"{at}, question {j}"
-                identity, question = member(entry, "id", str, where), member(entry, "question", str, where)
-                answers = [(member(answer, "text", str, where), member(answer, "answer_start", int, where))
-                           for answer in member(entry, "answers", list, where)]
-                if not answers:
-                    raise UserError(f"{where}: no answers; SQuAD v1.1 has one for every question (v2.0 is not read)")
-                for text, start in answers:
-                    if not text.strip() or passage[start:start + len(text)] != text:
-                        raise UserError(f"{where}: found {shortened(passage[start:start + len(text)])} at character "
-                                        f"{start} of the passage, expected the answer {shortened(text)}")
-                yield where, title, passage, identity, question, answers
+    for where, article, paragraph, question in read_document(path, DOCUMENT_SHAPE):
+        answers = [(answer["text"], answer["answer_start"]) for answer in question["answers"]]
+        passage = paragraph["context"]
+        for text, start in answers:
+            found = passage[start:start + len(text)] if start >= 0 else ""
+            if not text.strip() or found != text:
+                raise UserError(f"{where}: found {shortened(found)} at character {start} of the passage, expected the "
+                                f"answer {shortened(text)}")
+        yield where, article["title"], passage, question["id"], question["question"], answers
 
 
 def held_out(titles: Iterable[str]) -> set[str]:
@@ -235,25 +228,6 @@ def convert_squad(path: str | os.PathLike, split: str, tokenizer: Tokenizer, seq
                f"{eval_len} for the answer; in {without_answer} of them no answer is left", file=sys.stderr)
 
 
-def references_document(records: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Returns formatted rows in the layout of the published files, with what scoring needs: ids and answers.
-
-    Args:
-        records: ``(where, formatted row)`` of each row.
-
-    Raises:
-        UserError: a row lacks its id or answers, or an id appears twice.
-    """
-    entries: dict[str, dict[str, Any]] = {}
-    for where, record in records:
-        identity, answers = member(record, "id", str, where), member(record, "answers", list, where)
-        if identity in entries:
-            raise UserError(f"{where}: the id {identity!r} appears twice")
-        entries[identity] = {"id": identity, "question": record.get("question", ""), "answers": [
-            {"text": require(text, str, where, "an answer")} for text in answers]}
-    return {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": "", "qas": list(entries.values())}]}]}
-
-
 def main(argv: list[str]) -> None:
     """Converts one split."""
     parser = argparse.ArgumentParser(prog="format_converting_squad.py", description=__doc__.split("\n")[0])
@@ -266,6 +240,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--eval_len", type=int, default=EVAL_LEN,
                         help=f"tokens that are left for an answer (default: {EVAL_LEN})")
     args = parser.parse_args(argv)
+    check_outputs([args.output], [args.input])
     records = tqdm(convert_squad(args.input, args.split, load_tokenizer(args.vocab), args.seq_len, args.eval_len),
                    "squad", unit=" rows", mininterval=0.5)
     rows = write_json_lines(args.output, at_least_one(records, args.input))

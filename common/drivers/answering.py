@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+from common.checks import shortened
 from common.data.decoding import cut_text, read_predictions
 from common.data.encoding import encode_rows
 from common.data.squad import Windows, context_of
@@ -88,13 +89,25 @@ def answer(framework: str, checkpoint: str | os.PathLike, passage: str, question
     return cut_text(tokenizer.decode(predictions[context]))
 
 
+def text_of(argument: str) -> str:
+    """Returns a word of the command line as the text that its bytes are in UTF-8, whatever the locale.
+
+    Raises:
+        argparse.ArgumentTypeError: they are none.
+    """
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{shortened(argument)} is not UTF-8 text: {error}") from None
+
+
 def main(argv: list[str]) -> None:
     """Prints the answer."""
     parser = argparse.ArgumentParser(prog="answer.py", description=__doc__.split("\n")[0])
     parser.add_argument("--framework", default="pytorch", choices=FRAMEWORKS, help="default: pytorch")
     parser.add_argument("--checkpoint", required=True, help="model.STEP.safetensors of a run of scripts/run_squad.sh")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
-    parser.add_argument("passage", help="text that holds the answer")
-    parser.add_argument("question")
+    parser.add_argument("passage", type=text_of, help="text that holds the answer")
+    parser.add_argument("question", type=text_of)
     args = parser.parse_args(argv)
     print(answer(args.framework, args.checkpoint, args.passage, args.question, args.device))

@@ -4,7 +4,6 @@ A command leaves a stamp with its words and the hashes of what it read and wrote
 So a run that was cut off goes on where it stopped, and a changed flag or file reruns what depends on it.
 """
 
-import json
 import os
 import re
 import shlex
@@ -19,6 +18,8 @@ from common.errors import UserError
 from common.files import read_json, sha256_of, write_json
 from common.paths import ROOT
 
+STAMP_SHAPE = {"words": [str], "files": {str: str}}
+
 
 @dataclass(frozen=True)
 class Command:
@@ -29,7 +30,7 @@ class Command:
         words: program and arguments.
         folder: working directory.
         inputs, outputs: files that decide whether it must run.
-        log: file that gets what it prints, besides the terminal.
+        log: file that gets its standard output, besides the terminal.
     """
 
     name: str
@@ -56,9 +57,9 @@ def hashes(command):
 def is_done(command, stamp):
     """Tells whether a stamp still describes the command and the files."""
     try:
-        record = json.loads(stamp.read_text(encoding="utf-8"))
+        record = read_json(stamp, STAMP_SHAPE)
         return record["words"] == command.words and record["files"] == hashes(command)
-    except (OSError, ValueError, KeyError):
+    except (OSError, UserError):
         return False
 
 
@@ -72,7 +73,7 @@ def check_done(command: Command, stamp: Path, folder: Path) -> None:
     """
     if not stamp.is_file():
         raise UserError(f"{folder}: the stage {command.name} has not ended, for there is no {stamp}; run it first")
-    recorded = read_json(stamp)["files"]
+    recorded = read_json(stamp, STAMP_SHAPE)["files"]
     for path in command.outputs:
         if not os.path.isfile(path) or os.path.relpath(path, ROOT) not in recorded:
             raise UserError(f"{path}: is not there, or {stamp} does not name it; expected what the stage "
@@ -122,9 +123,9 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
             log.write(line)
         status = process.wait()
     if status != 0:
-        raise UserError(f"the stage {command.name} ended with exit status {status}; what it printed is in "
-                        f"{command.log}")
+        raise UserError(f"the stage {command.name} ended with exit status {status}; it says why above, and "
+                        f"{command.log} has its standard output")
     absent = [path for path in command.outputs if not os.path.exists(path)]
     if absent:
-        raise UserError(f"the stage {command.name} did not write {absent[0]}; what it printed is in {command.log}")
+        raise UserError(f"the stage {command.name} did not write {absent[0]}; {command.log} has its standard output")
     write_json(stamp, {"words": command.words, "seconds": time.perf_counter() - started, "files": hashes(command)})

@@ -7,7 +7,6 @@ stamp is written last, so an interrupted setup goes on where it stopped.
 import argparse
 import glob
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import zipfile
 
 from common.cpp_compiler import check_cpp_compiler
 from common.errors import UserError
-from common.files import atomic_write, sha256_of, write_json
+from common.files import atomic_write, read_json, sha256_of, write_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks
 from common.paths import ROOT
 from common.vocabulary import VOCABULARY_SHA256
@@ -36,8 +35,8 @@ def is_ready(framework):
     """Tells whether an environment's stamp holds and its interpreter starts from where it should."""
     folder = ROOT / f".venv_{framework}"
     try:
-        stamp = json.loads((folder / "setup_stamp.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stamp = read_json(folder / "setup_stamp.json", dict)
+    except (OSError, UserError):
         return False
     expected = {"requirements_sha256": sha256_of(ROOT / f"requirement_{framework}.txt")}
     return expected.items() <= stamp.items() and (folder / "bin" / "python").exists()

@@ -1,7 +1,6 @@
 """The stages from raw data to a score table, each run only where its result is not there already."""
 
 import argparse
-import json
 import os
 import shlex
 import time
@@ -91,7 +90,7 @@ class Run:
                                     self.card.name, "--init_checkpoint", self.backbone, "--work_dir", work, *device,
                                     *as_words(self.training)], [train, valid, self.backbone], [summary])
         if stage == "beam":
-            checkpoint = work / os.path.basename(json.loads(summary.read_text(encoding="utf-8"))["checkpoint"])
+            checkpoint = work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
             test = self.data / "test.jsonl"
             yield command("beam", ["src/gpt2_beam.py", "--data", test, "--model_card", self.card.name,
                                    "--init_checkpoint", self.backbone, "--lora_checkpoint", checkpoint, "--work_dir",
@@ -143,8 +142,8 @@ def run_of_folder(work: str | os.PathLike) -> Run:
     path = Path(work).resolve() / "results.json"
     if not path.is_file():
         raise UserError(f"{work}: no results.json there; expected the folder of a run whose stage report has ended")
-    command = read_json(path).get("command")
-    if command is None:
+    command = read_json(path, dict).get("command")
+    if not isinstance(command, str):
         raise UserError(f"{path}: does not say which command wrote it; make the report anew with --stages report")
     options, train, beam = parse([*shlex.split(command)[2:], "--work_dir", str(path.parent)])
     options.command = command

@@ -4,10 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.checks import check_shape
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
 from common.frameworks import COLOURS, NAMES
+
+TRAINING_SHAPE = {"framework": str, "version": str, "device": str, "precision": str, "steps": int, "epochs": int,
+                  "valid_loss": (float, None), "seconds": float, "step_ms": (float, None), "peak_memory_bytes": int,
+                  "arguments": dict}
+BEAM_SHAPE = {"rows": int, "contexts": int, "seconds": float}
+LOG_SHAPES = {"train": {"step": int, "avg_loss": float}, "validation": {"step": int, "loss": float}}
 
 
 def collect(work, framework, scoring, score_sets):
@@ -29,10 +36,11 @@ def collect(work, framework, scoring, score_sets):
         if not path.is_file():
             raise UserError(f"{path} is missing: run the stages before the report first (--stages train,beam,decode,"
                             f"score --framework {framework})")
-    training, beam = read_json(needed[0]), read_json(needed[1])
+    training, beam = read_json(needed[0], TRAINING_SHAPE), read_json(needed[1], BEAM_SHAPE)
     scores, intervals = {}, {}
     for score_set, path in zip(score_sets, needed[2:]):
-        found = read_json(path)
+        found = read_json(path, {"scores": dict.fromkeys(scoring.metrics, float),
+                                 "intervals": dict.fromkeys(scoring.metrics, [float])})
         for metric, name in scoring.metrics.items():
             scores[name + score_set.label] = found["scores"][metric]
             intervals[name + score_set.label] = found["intervals"][metric]
@@ -50,15 +58,24 @@ def collect(work, framework, scoring, score_sets):
             "test": {key: beam[key] for key in ("rows", "contexts")}}
 
 
+def read_log(path):
+    """Reads the records of a train_log.jsonl."""
+    records = []
+    for line_number, record in read_json_lines(path, {"kind": str}):
+        records.append(check_shape(record, LOG_SHAPES.get(record["kind"], dict), f"{path}:{line_number}"))
+    return records
+
+
 def last_average_loss(path):
     """Returns the average loss of the last logged interval, or None where none was logged."""
-    losses = [record["avg_loss"] for _, record in read_json_lines(path) if record["kind"] == "train"]
+    losses = [record["avg_loss"] for record in read_log(path) if record["kind"] == "train"]
     return losses[-1] if losses else None
 
 
 def same_predictions(work, frameworks):
     """Returns the share of test rows for which all frameworks give the same tokens."""
-    predictions = [[record["predict"] for _, record in read_json_lines(Path(work) / framework / "predict.jsonl")]
+    predictions = [[record["predict"] for _, record in read_json_lines(Path(work) / framework / "predict.jsonl",
+                                                                       {"predict": list})]
                    for framework in frameworks]
     equal = [all(row == first for row in others) for first, *others in zip(*predictions)]
     return sum(equal) / len(equal)
@@ -96,7 +113,7 @@ def plot_losses(path: str | os.PathLike, work: str | os.PathLike, frameworks: Se
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
     for position, framework in enumerate(frameworks):
-        records = [record for _, record in read_json_lines(Path(work) / framework / "train_log.jsonl")]
+        records = read_log(Path(work) / framework / "train_log.jsonl")
         training = [(record["step"], record["avg_loss"]) for record in records if record["kind"] == "train"]
         validation = [(record["step"], record["loss"]) for record in records if record["kind"] == "validation"]
         style = {"color": COLOURS[framework], "linestyle": ("-", (0, (4, 3)))[position]}

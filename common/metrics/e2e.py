@@ -16,7 +16,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from common.errors import UserError
+from common.errors import UserError, note
 from common.metrics.bleu import ORDER, count_bleu, score_counts, score_segments
 from common.metrics.bootstrap import Tally, mean_tally
 from common.metrics.meteor import meteor
@@ -35,6 +35,8 @@ MIN_NGRAMS = 1e-9
 def read_references(path: str | os.PathLike) -> list[list[str]]:
     """Reads groups of references: those of one output on consecutive lines, one blank line after each group.
 
+    Further blank lines at the end of the file are ignored, and said.
+
     Returns:
         list of groups, each a list of at least one string, stripped of surrounding whitespace.
 
@@ -42,33 +44,47 @@ def read_references(path: str | os.PathLike) -> list[list[str]]:
         UserError: the file is missing, empty or not UTF-8, a line holds another line separator, or a group is empty.
     """
     groups: list[list[str]] = [[]]
-    for line_number, text in read_segments(path):
+    surplus: list[int] = []
+    for line_number, text in [*read_segments(path), (0, "")]:
+        if surplus and (text or len(groups) == 1):
+            raise UserError(f"{path}:{surplus[0]}: found a blank line where a reference should be (group {len(groups)} "
+                            "has none); one blank line ends a group: remove this one")
         if text:
             groups[-1].append(text)
         elif groups[-1]:
             groups.append([])
-        else:
-            raise UserError(f"{path}:{line_number}: found a blank line where a reference should be (group "
-                            f"{len(groups)} has none); one blank line ends a group: remove this one")
-    return groups if groups[-1] else groups[:-1]
+        elif line_number:
+            surplus.append(line_number)
+    if surplus:
+        note(f"{path}: {len(surplus)} blank lines at its end, behind the one that ends a group, are ignored")
+    return groups[:-1]
 
 
-def check_counts(references: Sequence[Sequence[str]], predictions: Sequence[str],
-                 reference_path: str | os.PathLike, prediction_path: str | os.PathLike) -> None:
-    """Checks that there is one output for each group of references.
+def match_outputs(references: list[list[str]], predictions: list[str], reference_path: str | os.PathLike,
+                  prediction_path: str | os.PathLike) -> tuple[list[list[str]], list[str]]:
+    """Returns the references and the outputs so that there is one output for each group.
+
+    As in the official program, a file without blank lines between references has one reference a line. Blank outputs
+    beyond the last group are ignored, and said.
 
     Raises:
-        UserError: there is not; the message names the first line that has no counterpart.
+        UserError: the numbers differ; the message names the first line that has no counterpart.
     """
+    if len(references) == 1 and 1 < len(references[0]) <= len(predictions):
+        references = [[reference] for reference in references[0]]
+        note(f"{reference_path}: has no blank line between references, so each line is the only reference of an output")
     shared = min(len(references), len(predictions))
+    blanks = len(predictions) - shared
+    if blanks and not any(predictions[shared:]):
+        note(f"{prediction_path}: {blanks} blank lines at its end, for which there are no references, are ignored")
+        predictions = predictions[:shared]
     if len(references) > shared:
         line = 1 + sum(len(group) + 1 for group in references[:shared])
         surplus = f"{reference_path}:{line}: the first group without an output"
     elif len(predictions) > shared:
-        blank = "" if predictions[shared] else ", a blank line, which counts as an empty output"
-        surplus = f"{prediction_path}:{shared + 1}: the first output without references{blank}"
+        surplus = f"{prediction_path}:{shared + 1}: the first output without references"
     else:
-        return
+        return references, predictions
     raise UserError(f"{surplus}. {reference_path} has {len(references)} groups of references (a blank line ends each), "
                     f"{prediction_path} has {len(predictions)} lines; expected one line per group, REF before PRED")
 

@@ -10,6 +10,8 @@ from common.errors import UserError
 
 # METEOR parses numbers in Java's locale, which is the user's: in German "3.0" is no number.
 LOCALE = ["-Duser.language=en", "-Duser.country=US"]
+# Java takes the encoding of its own path from here; in a plain C locale it fails where the path has an é.
+ENCODING = {"LC_ALL": "C.UTF-8"}
 STOP_TIMEOUT_S = 5  # for a program whose input is closed to end by itself
 
 
@@ -49,7 +51,7 @@ def java_process(name: str, arguments: Sequence[str],
     with tempfile.TemporaryFile() as stderr:
         try:
             process = subprocess.Popen([program, *LOCALE, *arguments], cwd=folder, stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, stderr=stderr)
+                                       stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, **ENCODING})
         except OSError as error:
             raise UserError(f"{name} has no result: {program} cannot be started: {error}") from error
         try:

@@ -36,7 +36,9 @@ def meteor(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> T
     if len(references) != len(predictions):
         raise ValueError(f"{len(references)} groups of references for {len(predictions)} predictions")
     folder = os.path.dirname(os.path.abspath(pycocoevalcap_meteor.__file__))
-    arguments = ["-Xmx2G", "-jar", pycocoevalcap_meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
+    # Names are as seen from the folder: METEOR finds no paraphrases by itself where the path has a space or an é.
+    arguments = ["-Xmx2G", "-jar", pycocoevalcap_meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm",
+                 "-a", os.path.join("data", "paraphrase-en.gz")]
     segments = tqdm(zip(references, predictions), "METEOR", len(predictions), leave=False, disable=None)
     with java_process("METEOR", arguments, folder) as process:
         lines = []

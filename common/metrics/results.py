@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.errors import UserError
-from common.files import find_input, sha256_of, write_json, write_json_lines
+from common.files import check_outputs, find_input, sha256_of, write_json, write_json_lines
 from common.metrics.bootstrap import DEFAULT_SAMPLES, MIN_SAMPLES, Tally, segment_records
 
 
@@ -21,15 +21,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                                                        "on: versions, options, counts, sha256 of the inputs")
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """Checks ``--bootstrap``.
+def check_options(options: argparse.Namespace, inputs: Iterable[str | None]) -> None:
+    """Checks ``--bootstrap``, ``--segments`` and ``--json``.
+
+    Args:
+        options: namespace with the options of ``add_options``.
+        inputs: files that the program reads; None for one that is not given.
 
     Raises:
-        UserError: it is given and too small for a 95 % interval.
+        UserError: there are too few resamples for a 95 % interval, or a file cannot be written or is read as well.
     """
     if options.bootstrap is not None and options.bootstrap < MIN_SAMPLES:
         raise UserError(f"--bootstrap {options.bootstrap}: expected a number of resamples from {MIN_SAMPLES} up "
                         f"({DEFAULT_SAMPLES} is usual): fewer have no 95 % interval")
+    check_outputs(filter(None, (options.segments, options.json)), inputs)
 
 
 def format_interval(interval: Sequence[float], decimals: int = 4, sign: str = "") -> str:
@@ -55,14 +60,8 @@ def write_results(options: argparse.Namespace, systems: Sequence[Mapping[str, Ta
         options: namespace with the options of ``add_options``.
         systems: dicts from metric to ``Tally``.
         record: function that returns the content of the JSON file.
-
-    Raises:
-        UserError: a file cannot be written.
     """
-    try:
-        if options.segments:
-            write_json_lines(options.segments, segment_records(systems))
-        if options.json:
-            write_json(options.json, record())
-    except OSError as error:
-        raise UserError(f"the scores cannot be written: {error}") from error
+    if options.segments:
+        write_json_lines(options.segments, segment_records(systems))
+    if options.json:
+        write_json(options.json, record())

@@ -11,7 +11,7 @@ import re
 import string
 from collections.abc import Collection, Sequence
 
-from common.checks import member, require
+from common.data.squad_documents import ANSWERS_SHAPE, read_document
 from common.errors import UserError
 from common.files import read_json
 from common.metrics.bootstrap import Tally, mean_tally
@@ -63,18 +63,8 @@ def read_answers(path: str | os.PathLike) -> dict[str, list[str]]:
     Raises:
         UserError: the file has another layout, an id appears twice, or a question has no answer.
     """
-    answers: dict[str, list[str]] = {}
-    for number, article in enumerate(member(read_json(path), "data", list, path), 1):
-        for paragraph in member(article, "paragraphs", list, f"{path}: article {number}"):
-            for entry in member(paragraph, "qas", list, f"{path}: article {number}"):
-                identity = member(entry, "id", str, f"{path}: article {number}")
-                where = f"{path}: question {identity}"
-                if identity in answers:
-                    raise UserError(f"{where}: appears twice")
-                answers[identity] = [member(answer, "text", str, where)
-                                     for answer in member(entry, "answers", list, where)]
-                if not answers[identity]:
-                    raise UserError(f"{where}: no answers; SQuAD v1.1 has one for every question (v2.0 is not scored)")
+    answers = {question["id"]: [answer["text"] for answer in question["answers"]]
+               for _, _, _, question in read_document(path, ANSWERS_SHAPE)}
     if not answers:
         raise UserError(f"{path}: no questions in it")
     return answers
@@ -86,5 +76,4 @@ def read_answer_predictions(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         UserError: the file is something else.
     """
-    predictions = require(read_json(path), dict, path, "the document")
-    return {identity: require(text, str, path, f"the answer to {identity}") for identity, text in predictions.items()}
+    return read_json(path, {str: str})

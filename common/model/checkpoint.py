@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from common.checks import parse_json, shortened
 from common.errors import UserError
 from common.files import atomic_write, sha256_of
 from common.model.initial_weights import RANDOM, random_backbone
@@ -21,6 +22,8 @@ from common.model.weight_files import open_safetensors, read_arrays, resolve_che
 from common.paths import ROOT
 
 METADATA_KEY = "lora_record"
+RECORD_SHAPE = {"model_card": str, "lora_dim": int, "lora_alpha": float, "lora_targets": [str], "step": int,
+                "backbone_path": str, "backbone_sha256": str}
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,12 @@ def read_record(path: str | os.PathLike) -> LoraRecord | None:
         text = (file.metadata() or {}).get(METADATA_KEY)
     if text is None:
         return None
-    try:
-        fields = json.loads(text)
-        return LoraRecord(**{**fields, "lora_targets": tuple(fields["lora_targets"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: the record of its LoRA settings cannot be read ({error}); it was written by another "
-                        "version of this program") from error
+    where = f"{path}: the record of its LoRA settings"
+    fields = parse_json(text, where, RECORD_SHAPE)
+    unknown = sorted(fields.keys() - RECORD_SHAPE.keys())
+    if unknown:
+        raise UserError(f"{where}: has {shortened(unknown[0])}, which this version of the program does not know")
+    return LoraRecord(**{**fields, "lora_targets": tuple(fields["lora_targets"])})
 
 
 def read_lora(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], LoraRecord | None]:

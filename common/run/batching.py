@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.data.rows import read_encoded
 from common.errors import UserError
-from common.files import read_json_lines
 from common.run.dropout import step_key, token_keys
-from common.vocabulary import VOCABULARY_SIZE
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,7 @@ def read_rows(path):
         UserError: the file is missing or empty, or a line holds something else; with file and line.
     """
     rows = []
-    for line_number, record in read_json_lines(path, keys=("context", "completion")):
-        for key in ("context", "completion"):
-            ids = record[key]
-            if not (isinstance(ids, list)
-                    and all(type(token) is int and 0 <= token < VOCABULARY_SIZE for token in ids)):
-                raise UserError(f"{path}:{line_number}: {key!r} is not a list of token ids from 0 to "
-                                f"{VOCABULARY_SIZE - 1}; encode the text with src/gpt2_encode.py first")
-        if not record["context"]:
-            raise UserError(f"{path}:{line_number}: the context is empty; encode with --add_bos")
+    for _, record in read_encoded(path):
         rows.append(Row(record["context"], record["completion"]))
     if not rows:
         raise UserError(f"{path}: no rows in it")

@@ -6,7 +6,7 @@ import time
 
 from tqdm import tqdm
 
-from common.files import write_json, write_json_lines
+from common.files import check_inputs, check_outputs, is_stream, write_json, write_json_lines
 from common.model.checkpoint import load_weights
 from common.model.lora_arrays import merge_lora
 from common.run.batching import read_rows
@@ -87,6 +87,22 @@ def search_rows(arguments, model, path):
     return {"rows": len(rows), "contexts": len(contexts)}
 
 
+def check_files(arguments):
+    """Checks, before the model is loaded, that the data can be read and the output and its summary written.
+
+    Raises:
+        UserError: they cannot, or one of them is the data or a checkpoint that is read.
+    """
+    check_inputs(arguments.data)
+    check_outputs(output_paths(arguments), [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
+
+
+def output_paths(arguments):
+    """Returns the files that the predictions and their summary go to; beside a pipe or a device there is no summary."""
+    path = os.path.join(arguments.work_dir, arguments.output_file)
+    return [path] if is_stream(path) else [path, path + ".summary.json"]
+
+
 def run_search(arguments, model):
     """Searches and writes the output file and a summary beside it.
 
@@ -97,10 +113,11 @@ def run_search(arguments, model):
     Raises:
         UserError: the data cannot be used.
     """
-    path = os.path.join(arguments.work_dir, arguments.output_file)
+    path, *summary = output_paths(arguments)
     started = time.perf_counter()
     counts = search_rows(arguments, model, path)
     seconds = time.perf_counter() - started
-    write_json(path + ".summary.json", {**model.description, **counts, "seconds": seconds,
-                                        "peak_memory_bytes": model.peak_memory_bytes()})
+    for summary_path in summary:
+        write_json(summary_path, {**model.description, **counts, "seconds": seconds,
+                                  "peak_memory_bytes": model.peak_memory_bytes()})
     print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")

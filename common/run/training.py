@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from common.errors import UserError
-from common.files import write_json
+from common.files import check_inputs, check_outputs, write_json
 from common.model.checkpoint import load_weights
 from common.model.lora_arrays import initial_lora
 from common.run.batching import batches_per_epoch, read_rows, training_batches, validation_batches
 from common.run.schedule import make_schedule
 
+LOG_FILE, SUMMARY_FILE = "train_log.jsonl", "train_summary.json"
 
 @dataclass(frozen=True)
 class Steps:
@@ -71,7 +72,7 @@ class Log:
 
     def __init__(self, folder, bar):
         os.makedirs(folder, exist_ok=True)
-        self.file = open(os.path.join(folder, "train_log.jsonl"), "w", encoding="utf-8")
+        self.file = open(os.path.join(folder, LOG_FILE), "w", encoding="utf-8")
         self.bar = bar
 
     def write(self, line, record):
@@ -129,6 +130,17 @@ def planned_steps(arguments, row_count):
     if arguments.max_epoch is not None:
         by_epoch = arguments.max_epoch * batches_per_epoch(row_count, arguments.train_batch_size)
     return int(min(arguments.max_step or math.inf, by_epoch))
+
+
+def check_files(arguments):
+    """Checks, before the model is loaded, that the data can be read and the log and the summary written.
+
+    Raises:
+        UserError: they cannot, or one of them is the data or a checkpoint that is read.
+    """
+    check_inputs(arguments.train_data, arguments.valid_data)
+    check_outputs([os.path.join(arguments.work_dir, name) for name in (LOG_FILE, SUMMARY_FILE)],
+                  [arguments.train_data, arguments.valid_data, arguments.init_checkpoint, arguments.lora_checkpoint])
 
 
 def run_training(arguments, steps):
@@ -196,7 +208,7 @@ def validate(arguments, steps, rows, progress, log):
 
 def write_summary(arguments, steps, progress, seconds):
     """Writes ``train_summary.json`` of a run that took so long."""
-    write_json(os.path.join(arguments.work_dir, "train_summary.json"), {
+    write_json(os.path.join(arguments.work_dir, SUMMARY_FILE), {
         **steps.description, "steps": progress.step, "epochs": progress.epoch, "seconds": seconds,
         "training_seconds": seconds - progress.evaluation_seconds,
         # The median leaves out the intervals in which kernels were compiled.

@@ -58,7 +58,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("-b", "--beta", type=float, default=BETA, help=f"weight of recall in chrF++ ({BETA:g})")
     add_options(parser)
     options = parser.parse_args(argv)
-    check_options(options)
     if options.hypothesis2 == options.hypothesis:
         raise UserError(f"-H2 {options.hypothesis2}: the same file as -H; expected the outputs of another system")
     if options.num_refs is not None and options.num_refs < 1:
@@ -164,6 +163,7 @@ def main(argv: list[str]) -> None:
     if "bertscore" in options.metrics:
         bert_scorer()
     paths, unused = find_references(options.reference, options.num_refs)
+    check_options(options, (*paths, options.hypothesis, options.hypothesis2))
     columns = {path: read_texts(path) for path in paths}
     outputs = {path: read_texts(path) for path in (options.hypothesis, options.hypothesis2) if path}
     files, longer = drop_trailing_blanks({**outputs, **columns})

@@ -3,7 +3,8 @@
 Usage: python eval/e2e/measure_scores.py REF PRED [--pred2 PRED2] [-p] [--corrected]
                                          [--bootstrap N] [--segments FILE] [--json FILE]
 
-    REF    references: those of one meaning representation on consecutive lines, one blank line after each group
+    REF    references: those of one meaning representation on consecutive lines, one blank line after each group; in a
+           file without blank lines each line is the only reference of an output
     PRED   outputs: one per line, in the order of the groups; a blank line is an empty output and counts
     PRED2  outputs of a second system, to compare with the first
 
@@ -17,9 +18,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.errors import run_main
+from common.errors import note, run_main
+from common.metrics.bleu import ORDER
 from common.metrics.bootstrap import describe
-from common.metrics.e2e import bleu_signature, check_counts, read_references, tally_e2e, tokenize_13a
+from common.metrics.e2e import bleu_signature, match_outputs, read_references, tally_e2e, tokenize_13a
 from common.metrics.java import java_program
 from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
 from common.metrics.segments import read_texts
@@ -46,23 +48,27 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
                              "for outputs of under four tokens, and an empty output counted as one token")
     add_options(parser)
     options = parser.parse_args(argv)
-    check_options(options)
+    check_options(options, (options.references, options.predictions, options.pred2))
     return options
+
+
+def count_short(predictions: Sequence[str]) -> int:
+    """Returns how many outputs have too few tokens for BLEU's longest n-grams."""
+    return sum(len(tokenize_13a(prediction)) < ORDER for prediction in predictions)
 
 
 def describe_run(options: argparse.Namespace, references: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]],
                  results: dict[str, Any]) -> dict[str, Any]:
     """Returns the scores with all that is needed to reproduce them, as a dict for JSON."""
-    lengths = [len(tokenize_13a(prediction)) for prediction in outputs[0]]
     return {
         **results,
         "options": {"corrected": options.corrected},
         "inputs": {name: input_record(path) for name, path in (("references", options.references),
                                                                ("predictions", options.predictions),
                                                                ("predictions2", options.pred2)) if path},
-        "counts": {"groups": len(references), "references": sum(map(len, references)), "predictions": len(lengths),
-                   "empty_predictions": lengths.count(0),
-                   "predictions_under_4_tokens": sum(length < 4 for length in lengths)},
+        "counts": {"groups": len(references), "references": sum(map(len, references)), "predictions": len(outputs[0]),
+                   "empty_predictions": sum(not tokenize_13a(prediction) for prediction in outputs[0]),
+                   "predictions_under_4_tokens": count_short(outputs[0])},
         "bleu_signature": bleu_signature(references),
         "versions": {**versions(PACKAGES), "meteor": "1.5"},
     }
@@ -81,9 +87,15 @@ def main(argv: list[str]) -> None:
     java_program()  # METEOR needs it: its absence is reported before any work
     references = read_references(options.references)
     paths = [path for path in (options.predictions, options.pred2) if path]
-    outputs = [read_texts(path) for path in paths]
-    for path, predictions in zip(paths, outputs):
-        check_counts(references, predictions, options.references, path)
+    outputs = []
+    for path in paths:
+        references, predictions = match_outputs(references, read_texts(path), options.references, path)
+        outputs.append(predictions)
+        short = count_short(predictions)
+        if short and not options.corrected:
+            note(f"{path}: {short} of {len(predictions)} outputs have under {ORDER} tokens; the official program may "
+                 "count a negative number of n-grams for them, which makes BLEU and NIST too high, BLEU even above 1; "
+                 "--corrected counts none")
     systems = [tally_e2e(references, predictions, options.corrected) for predictions in outputs]
     results = describe(systems, options.bootstrap)
     print_scores("SCORES", results["scores"], results.get("intervals"))

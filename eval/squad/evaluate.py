@@ -37,7 +37,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--pred2", metavar="PRED2", help="answers of a second system, to compare with the first")
     add_options(parser)
     options = parser.parse_args(argv)
-    check_options(options)
+    check_options(options, (options.dataset, options.predictions, options.pred2))
     return options
 
 

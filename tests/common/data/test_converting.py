@@ -101,14 +101,15 @@ def test_json_sets_keep_any_text(tmp_path_factory, triples, texts):
 
 
 @pytest.mark.parametrize("document, message", [
-    ([], "this is \\[\\], expected an object"),
-    ({"rows": []}, "no 'entries'; found 'rows'"),
-    ({"entries": {}}, "'entries' is {}, expected a list"),
-    ({"entries": [entry(2, [("s", "p", "o")], [])]}, "entry 1: no '1'; found '2'"),
-    ({"entries": [{"1": {"category": "Food", "modifiedtripleset": []}}]}, "entry 1: the triple set is empty"),
-    ({"entries": [entry(1, [("s", "p")], [])]}, "entry 1, triple 1: no 'object'"),
-    ({"entries": [entry(1, [("s", "p", 3)], [])]}, "entry 1, triple 1: 'object' is 3, expected a string"),
-    ({"entries": [entry(1, [("s", "p", "o")], [("x", None)])]}, "lexicalisation 1: 'comment' is None"),
+    ([], "the JSON is a list, expected an object"),
+    ({"rows": []}, "the JSON has no 'entries'; it has 'rows'"),
+    ({"entries": {}}, r"\.entries is an object, expected a list"),
+    ({"entries": [entry(2, [("s", "p", "o")], [])]}, r"\.entries\[0\]: has '2', expected one member, '1'"),
+    ({"entries": [entry(1, [], [])]}, r"\.entries\[0\]: the triple set is empty"),
+    ({"entries": [entry(1, [("s", "p")], [])]},
+     r'\.entries\[0\]\["1"\]\.modifiedtripleset\[0\] has no \'object\'; it has \'subject\', \'property\''),
+    ({"entries": [entry(1, [("s", "p", 3)], [])]}, r"\.modifiedtripleset\[0\]\.object is 3, expected a string"),
+    ({"entries": [entry(1, [("s", "p", "o")], [("x", None)])]}, r"\.lexicalisations\[0\]\.comment is null, expected"),
     ({"entries": [entry(1, [("s", "p", "\ud800")], [])]}, "half of a surrogate pair"),
 ])
 def test_webnlg_refuses_other_shapes(tmp_path, document, message):
@@ -117,14 +118,15 @@ def test_webnlg_refuses_other_shapes(tmp_path, document, message):
 
 
 @pytest.mark.parametrize("document, message", [
-    ({}, "the document is {}, expected a list"),
-    ([3], "entry 1: this is 3, expected an object"),
-    ([{"tripleset": []}], "entry 1: the triple set is empty"),
-    ([{"tripleset": [["s", "p"]]}], "entry 1, triple 1: found .*expected \\[subject, predicate, object\\]"),
-    ([{"tripleset": ["s p o"]}], "entry 1, triple 1: this is 's p o', expected a list"),
-    ([{"tripleset": [["s", "p", None]]}], "entry 1, triple 1: a part is None"),
-    ([{"tripleset": [["s", "p", "o"]]}], "entry 1: no 'annotations'"),
-    ([{"tripleset": [["s", "p", "o"]], "annotations": [{"text": 1}]}], "annotation 1: 'text' is 1"),
+    ({}, "the JSON is an object, expected a list"),
+    ([3], r"\[0\] is 3, expected an object"),
+    ([{"tripleset": [], "annotations": []}], r"\[0\]: the triple set is empty"),
+    ([{"tripleset": [["s", "p"]], "annotations": []}],
+     r"\[0\]: found the triple \['s', 'p'\], expected \[subject, predicate, object\]"),
+    ([{"tripleset": ["s p o"], "annotations": []}], r'\[0\]\.tripleset\[0\] is "s p o", expected a list'),
+    ([{"tripleset": [["s", "p", None]], "annotations": []}], r"\[0\]\.tripleset\[0\]\[2\] is null, expected a string"),
+    ([{"tripleset": [["s", "p", "o"]]}], r"\[0\] has no 'annotations'"),
+    ([{"tripleset": [["s", "p", "o"]], "annotations": [{"text": 1}]}], r"\[0\]\.annotations\[0\]\.text is 1"),
 ])
 def test_dart_refuses_other_shapes(tmp_path, document, message):
     with pytest.raises(UserError, match=message):

@@ -164,7 +164,13 @@ def test_mistakes_are_named(small, tmp_path):
     run = ["--datasets", "e2e", "--data", str(small)]
     with pytest.raises(UserError, match="0.001 of its 50 rows is no row"):
         main([*run, "--ratio", ".001"])
-    (small / "e2e/dev.jsonl").write_text("{}\n")
+    (small / "e2e/dev.jsonl").write_text("garbage\n" * 50)
+    with pytest.raises(UserError, match=r"dev\.jsonl:1: cannot be read as JSON"):
+        main(run)
+    (small / "e2e/dev.jsonl").write_text('{"context": [1], "completion": [50257]}\n' * 50)
+    with pytest.raises(UserError, match=r"dev\.jsonl:1: \.completion holds 50257, expected ids from 0 to 50256"):
+        main(run)
+    (small / "e2e/dev.jsonl").write_text('{"context": [1], "completion": [2]}\n')
     with pytest.raises(UserError, match=r"dev\.jsonl: 1 rows, but .*dev_formatted\.jsonl has 50"):
         main(run)
     (small / "e2e/dev.jsonl").unlink()

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.data import decoding
-from common.data.encoding import read_formatted
-from common.data.squad import Windows, best_window, context_of, convert_squad, held_out, main, references_document
+from common.data.rows import read_formatted
+from common.data.squad import Windows, best_window, context_of, convert_squad, held_out, main
+from common.data.squad_documents import references_document
 from common.data.strata import question_type
 from common.errors import UserError
 from common.files import read_json, write_json, write_json_lines
@@ -132,15 +133,22 @@ def test_mistakes_are_named(tmp_path, tokenizer):
         with pytest.raises(UserError, match=sentence):
             list(convert_squad(path, split, tokenizer, **window))
 
-    fails("paragraph 1, question 1: question and answer leave no tokens .* give a larger --seq_len", seq_len=40)
+    fails("question 1: question and answer leave no tokens .* give a larger --seq_len", seq_len=40)
     entry["answers"][0]["answer_start"] = 0
     fails("found 'The mill' at character 0 of the passage, expected the answer 'Ann Orme'")
+    entry["answers"][0]["answer_start"] = -len(PASSAGE)
+    fails(f"question 1: found '' at character -{len(PASSAGE)} of the passage, expected the answer 'Ann Orme'")
+    entry["answers"][0]["answer_start"] = True
+    fails(r"answer_start is true, expected an integer")
+    broken["data"][0]["paragraphs"][0]["qas"].append({**entry, "answers": [{"text": "The mill", "answer_start": 0}]})
+    entry["answers"] = [{"text": "The mill", "answer_start": 0}]
+    fails("question 1: appears twice")
     entry["answers"] = []
     fails("question 1: no answers; SQuAD v1.1")
     entry["id"] = 7
-    fails("question 1: 'id' is 7, expected a string")
+    fails(r"\.data\[0\]\.paragraphs\[0\]\.qas\[0\]\.id is 7, expected a string")
     broken["data"][0]["paragraphs"] = {}
-    fails("article 1: 'paragraphs' is {}, expected a list")
+    fails(r"\.data\[0\]\.paragraphs is an object, expected a list")
 
 
 def test_one_article_leaves_nothing_to_train_on(tmp_path, vocab):
@@ -188,7 +196,7 @@ def test_rows_without_answers_are_refused():
     row = {"context": "c", "completion": "d", "id": "1", "answers": ["d"]}
     with pytest.raises(UserError, match="f:2: the id '1' appears twice"):
         references_document([("f:1", row), ("f:2", row)])
-    with pytest.raises(UserError, match="f:1: no 'answers'"):
+    with pytest.raises(UserError, match="f:1: the JSON has no 'answers'"):
         references_document([("f:1", {"context": "c", "completion": "d", "id": "1"})])
 
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from common.data.converting import convert_dart, convert_webnlg
-from common.data.encoding import read_formatted
+from common.data.rows import read_formatted
 from common.data.squad import read_questions
 from common.demo.rows import (
     DART_COUNTS,

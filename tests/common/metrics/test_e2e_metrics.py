@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.metrics.e2e import bleu_signature, check_counts, read_references, tally_e2e, tally_ngrams, tokenize_13a
+from common.metrics.e2e import bleu_signature, match_outputs, read_references, tally_e2e, tally_ngrams, tokenize_13a
 from common.metrics.segments import read_texts
 
 # All that Python's str.splitlines takes for a line end (its documentation's table), but \n.
@@ -66,7 +66,7 @@ def test_a_separator_inside_a_line_is_refused_with_its_place(tmp_path, read, sep
         read(path)
 
 
-@pytest.mark.parametrize("text, line", [("\na\n", 1), ("a\n\n\nb\n", 3), ("a\n\nb\n\n\n", 5), ("a\n \n\t\nb", 3)])
+@pytest.mark.parametrize("text, line", [("\na\n", 1), ("a\n\n\nb\n", 3), ("\n\n", 1), ("a\n \n\t\nb", 3)])
 def test_an_empty_group_of_references_is_refused_with_its_line(tmp_path, text, line):
     path = write(tmp_path / "ref.txt", text)
     with pytest.raises(UserError, match=rf"ref\.txt:{line}: found a blank line"):
@@ -91,11 +91,39 @@ def test_gzip_is_read(tmp_path):
 @pytest.mark.parametrize("groups, outputs, message", [
     ([["a", "b"], ["c"], ["d"]], ["x"], r"REF:4: the first group without an output.*3 groups.*1 line"),
     ([["a"]], ["x", "y"], r"PRED:2: the first output without references\. .*1 group.*2 lines"),
-    ([["a"]], ["x", ""], r"PRED:2: .*a blank line"),
+    ([["a"]], ["x", "", "y"], r"PRED:2: the first output without references"),
+    ([["a", "b", "c"]], ["x", "y"], r"PRED:2: the first output without references"),
 ])
 def test_counts_that_do_not_match_are_refused_with_the_first_line(groups, outputs, message):
     with pytest.raises(UserError, match=message):
-        check_counts(groups, outputs, "REF", "PRED")
+        match_outputs(groups, outputs, "REF", "PRED")
+
+
+@pytest.mark.parametrize("groups, outputs, expected, said", [
+    ([["a", "b"]], ["x"], ([["a", "b"]], ["x"]), None),
+    ([["a"], ["b"]], ["x", ""], ([["a"], ["b"]], ["x", ""]), None),
+    ([["a"], ["b"]], ["x", "y", "", ""], ([["a"], ["b"]], ["x", "y"]), "2 blank lines at its end"),
+    # The official program: "if len(data_ref) == 1" each line is an instance of its own.
+    ([["a", "b"]], ["x", "y"], ([["a"], ["b"]], ["x", "y"]), "each line is the only reference"),
+    ([["a", "b"]], ["x", "y", ""], ([["a"], ["b"]], ["x", "y"]), "1 blank lines at its end"),
+])
+def test_outputs_are_matched_with_groups_and_what_is_ignored_is_said(capsys, groups, outputs, expected, said):
+    assert match_outputs(groups, outputs, "REF", "PRED") == expected
+    error = capsys.readouterr().err
+    assert said in error if said else error == ""
+
+
+def test_blank_lines_behind_the_last_group_are_ignored_and_said(tmp_path, capsys):
+    path = write(tmp_path / "ref.txt", "a\nb\n\nc\n\n \n\n")
+    assert read_references(path) == [["a", "b"], ["c"]]
+    assert "2 blank lines at its end" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = tmp_path / "ref.txt"
+    path.write_text("a pub\n\na river\n", encoding="utf-8-sig")
+    assert read_references(path) == [["a pub"], ["a river"]]
+    assert read_texts(path) == ["a pub", "", "a river"]
 
 
 @pytest.mark.parametrize("references, predictions", [([], []), ([["a"]], []), ([["a"], []], ["a", "b"])])

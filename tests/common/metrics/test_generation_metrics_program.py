@@ -171,7 +171,7 @@ def test_the_table_the_record_and_the_segments(case, capsys):
                                 "empty_hypotheses": 0}
     assert record["versions"]["sacrebleu"] in record["signatures"]["bleu"] and "nrefs:3|" in output.out
     assert "reference2 1 (the first: line 2)" in output.err and "intervals" not in record
-    lines = [line for _, line in read_json_lines(case / "out/s.jsonl", ["segment", "scores"])]
+    lines = [line for _, line in read_json_lines(case / "out/s.jsonl", {"segment": int, "scores": {str: float}})]
     # by hand: 1 of 7 words deleted (reference0); 1 of 8 replaced; equal
     assert [line["scores"]["ter"] for line in lines] == pytest.approx([1 / 8, 1 / 9, 0])
     assert record["scores"]["ter"] == pytest.approx((1 / 8 + 1 / 9) / 3)

@@ -117,10 +117,19 @@ def test_a_lora_file_without_lora(backbone_path):
         read_lora(backbone_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_card": "gpt2.sm", "lora_targets": ["q"], "extra": 1}'])
-def test_an_unreadable_record(tmp_path, text):
+@pytest.mark.parametrize("text, sentence", [
+    ("{", "cannot be read as JSON"), ("[" * 100_000, "its JSON is nested too deeply"), ("[]", "the JSON is a list"),
+    ("{}", "the JSON has no 'model_card'"), ({"lora_alpha": "32"}, r'\.lora_alpha is "32", expected a number'),
+    ({"lora_alpha": None}, r"\.lora_alpha is null, expected a number"),
+    ({"lora_targets": [1]}, r"\.lora_targets\[0\] is 1, expected a string"),
+    ({"backbone_path": 5}, r"\.backbone_path is 5, expected a string"), ({"lora_dim": True}, r"\.lora_dim is true"),
+    ({"extra": 1}, "has 'extra', which this version of the program does not know"),
+])
+def test_an_unreadable_record(tmp_path, text, sentence):
+    if isinstance(text, dict):
+        text = json.dumps({**dataclasses.asdict(LoraRecord("gpt2.sm", 4, 32.0)), **text})
     safetensors.numpy.save_file(LORA, tmp_path / "a.safetensors", {checkpoint.METADATA_KEY: text})
-    with pytest.raises(UserError, match="the record of its LoRA settings cannot be read"):
+    with pytest.raises(UserError, match=r"a\.safetensors: the record of its LoRA settings: " + sentence):
         read_lora(tmp_path / "a.safetensors")
 
 

@@ -146,12 +146,12 @@ def test_validation_puts_whole_batches_together():
 
 
 @pytest.mark.parametrize("line, message", [
-    ('{"context": [1], "completion": "text"}', "2: 'completion' is not a list of token ids"),
-    ('{"context": [1.5], "completion": [1]}', "2: 'context' is not a list of token ids"),
-    ('{"context": [50257], "completion": [1]}', "2: 'context' is not a list of token ids from 0 to 50256"),
+    ('{"context": [1], "completion": "text"}', "2: .completion is text, expected ids"),
+    ('{"context": [1.5], "completion": [1]}', "2: .context holds 1.5, expected ids from 0 to 50256"),
+    ('{"context": [50257], "completion": [1]}', "2: .context holds 50257, expected ids from 0 to 50256"),
     ('{"context": [], "completion": [1]}', "2: the context is empty"),
-    ('{"context": [1]}', "2: no 'completion' in the object"),
-    ("[1]", "2: found a JSON list"), ("oops", "2: not JSON")])
+    ('{"context": [1]}', "2: the JSON has no 'completion'"),
+    ("[1]", "2: the JSON is a list"), ("oops", "2: cannot be read as JSON")])
 def test_bad_rows_are_named_by_file_and_line(line, message, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"context": [1], "completion": [2]}) + "\n" + line + "\n")
