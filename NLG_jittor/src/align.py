@@ -46,13 +46,16 @@ def lora_layers(model):
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, MergedLinear) and layer.r > 0}
 
 
-def masks(arguments, backbone, lora, batch):
-    """Returns ``{layer: (stream, (count, in_features))}``: ones through the dropout of each layer with an update."""
-    found, on_device = {}, converted(batch, device.from_numpy)
-    for name, layer in lora_layers(build_model(arguments, backbone, lora)).items():
-        ones = device.from_numpy(np.ones((len(batch.input_ids), layer.lora_A.shape[1]), np.float32))
-        dropout = Dropout(layer.lora_dropout, layer.stream, on_device.step_key, on_device.token_keys)
-        found[name] = layer.stream, copied(kernels.dropped_out(ones, dropout))
+def masks(arguments, backbone, lora, batches):
+    """Returns ``{layer: (stream, (count, in_features))}`` of each batch: ones through each layer's dropout."""
+    layers, found = lora_layers(build_model(arguments, backbone, lora)), []
+    for batch in batches:
+        on_device, masks = converted(batch, device.from_numpy), {}
+        for name, layer in layers.items():
+            ones = device.from_numpy(np.ones((len(batch.input_ids), layer.lora_A.shape[1]), np.float32))
+            dropout = Dropout(layer.lora_dropout, layer.stream, on_device.step_key, on_device.token_keys)
+            masks[name] = layer.stream, copied(kernels.dropped_out(ones, dropout))
+        found.append(masks)
     return found
 
 

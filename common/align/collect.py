@@ -41,8 +41,8 @@ class Probes:
 
     Attributes:
         weights: ``(lora) -> {name: float32 array}``: all weights of a model, read back from it.
-        masks: ``(lora, batch) -> {layer: (stream, (count, in_features))}``: for each layer with LoRA, ones through its
-            dropout.
+        masks: ``(lora, batches) -> [{layer: (stream, (count, in_features))}]``: for each batch and each layer with
+            LoRA, ones through its dropout.
         trace: ``(lora, batch, others) -> (operations, loss, gradients)``: a forward pass of training; others as for
             trace.Trace, and there are no gradients where they are given.
         first_step: ``(lora, batch) -> {"gradients", "first_moments", "second_moments", "weights"}``: one update at the
@@ -54,7 +54,7 @@ class Probes:
     """
 
     weights: Callable[[Arrays], Arrays]
-    masks: Callable[[Arrays, Batch], dict[str, tuple[int, np.ndarray]]]
+    masks: Callable[[Arrays, list[Batch]], list[dict[str, tuple[int, np.ndarray]]]]
     trace: Callable[[Arrays, Batch, Mapping[str, np.ndarray] | None], tuple[Arrays, float, Arrays]]
     first_step: Callable[[Arrays, Batch], dict]
     train: Callable[[Arrays, list[Batch], list[float]], tuple[list[float], Arrays]]
@@ -179,8 +179,8 @@ def mask_hashes(arguments, lora: Arrays, batches: list[Batch], probes: Probes) -
     """Returns ``{layer, step, stream, sha256, twin}`` of each LoRA layer's mask in some steps; twin is numpy's."""
     found = []
     if arguments.lora_dropout > 0:
-        for step, batch in enumerate(batches, 1):
-            for layer, (stream, dropped) in probes.masks(lora, batch).items():
+        for step, (batch, masks) in enumerate(zip(batches, probes.masks(lora, batches)), 1):
+            for layer, (stream, dropped) in masks.items():
                 dropout = Dropout(arguments.lora_dropout, stream, batch.step_key, batch.token_keys)
                 twin = is_kept(dropout, dropped.shape[1])
                 found.append({"layer": layer, "step": step, "stream": stream,

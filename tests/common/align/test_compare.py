@@ -1,0 +1,206 @@
+"""Points, causes and bounds, on small dumps with one thing changed."""
+
+import numpy as np
+import pytest
+
+from common.align.bounds import BOUNDS, FLOOR_FACTOR, bound_of
+from common.align.compare import SINGLE_STEP, compare
+from common.errors import UserError
+from tests.common.align.dump_cases import STEPS, make_dump
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """``compared(change)`` compares a dump with one that ``change(arrays, meta)`` has changed in place."""
+    first = make_dump(tmp_path / "first.npz")
+    return lambda change: compare(first, make_dump(tmp_path / "second.npz", change))
+
+
+def point(comparison, name):
+    return next(point for point in comparison.points if point.name == name)
+
+
+def failed(comparison):
+    return [part.name for part in [*comparison.causes, *comparison.points] if not part.passed]
+
+
+def scaled(name, factor):
+    """Returns the change that multiplies an array."""
+    def change(arrays, meta):
+        arrays[name] = arrays[name] * factor
+    return change
+
+
+def test_a_dump_against_itself_passes_and_nothing_differs(compared):
+    comparison = compared(lambda arrays, meta: None)
+    assert comparison.passed and comparison.first_operation == ""
+    assert [point.name for point in comparison.points] == [
+        "forward", "loss", "backward", "optimiser", "steps", "weights", "beam"]
+    assert all(point.measured == 0 and point.at == "" for point in comparison.points)
+    assert not comparison.curves["gap"].any()
+    np.testing.assert_allclose(comparison.curves["floor"], 2e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("array, kind, name, first", [
+    ("forward/h.0.attn.c_proj.input", "forward", "forward", "kernels.causal_attention before h.0.attn.c_proj"),
+    ("forward/logits", "forward", "forward", "logits"),
+    ("loss/forward", "loss", "loss", "the loss"),
+    ("backward/h.0.attn.c_proj.output", "gradient", "backward", "the gradient through logits"),
+    ("backward/h.0.attn.c_attn.output", "gradient", "backward",
+     "the gradient through kernels.causal_attention before h.0.attn.c_proj"),
+    ("backward/h.0.attn.c_attn.lora_B", "gradient", "backward", "the gradient of h.0.attn.c_attn.lora_B"),
+    ("optimiser/second_moment/h.0.attn.c_attn.lora_A", "moment", "optimiser",
+     "the second moment of h.0.attn.c_attn.lora_A"),
+    ("optimiser/change/h.0.attn.c_attn.lora_A", "change", "optimiser", "the change of h.0.attn.c_attn.lora_A")])
+def test_an_array_beyond_its_bound_is_named_and_one_within_is_not(compared, array, kind, name, first):
+    bound = BOUNDS[kind].value
+    beyond, within = (compared(scaled(array, 1 + factor * bound)) for factor in (1.2, 0.8))
+    assert failed(beyond) == [name] and beyond.first_operation == f"{first} ({name})"
+    assert point(beyond, name).measured == pytest.approx(1.2 * bound, rel=0.02)
+    assert point(beyond, name).bound == bound and point(beyond, name).at == first
+    assert within.passed and point(within, name).measured == pytest.approx(0.8 * bound, rel=0.02)
+
+
+def test_the_first_operation_in_the_order_of_computing_is_named_not_the_largest(compared):
+    def change(arrays, meta):
+        arrays["forward/h.0.attn.c_attn.output"] *= 1.001
+        arrays["forward/h.0.ln_1.output"] *= 1.0001
+        arrays["backward/h.0.attn.c_attn.output"] *= 1.001
+        arrays["backward/h.0.attn.c_proj.input"] *= 1.0001
+    comparison = compared(change)
+    assert point(comparison, "forward").first == "h.0.ln_1" and point(comparison, "forward").at == "h.0.attn.c_attn"
+    assert point(comparison, "backward").first == "the gradient through h.0.attn.c_proj"
+    assert comparison.first_operation == "h.0.ln_1 (forward)"
+
+
+def test_single_step_mode_is_asked_first_and_only_of_the_other_ones_inputs(compared, tmp_path):
+    first = make_dump(tmp_path / "first.npz")
+
+    def change(arrays, meta):
+        meta["inputs"] = first.sha256()
+        arrays.update({name.replace("forward/", "single/"): array.copy() for name, array in arrays.items()
+                       if name.startswith("forward/")})
+        arrays["single/h.0.attn.c_attn.output"] *= 1.001
+        arrays["forward/h.0.ln_1.output"] *= 1.001
+    second = make_dump(tmp_path / "second.npz", change)
+    for pair in ((first, second), (second, first)):
+        comparison = compare(*pair)
+        assert comparison.first_operation == f"h.0.attn.c_attn ({SINGLE_STEP})"
+        assert point(comparison, "forward").first == "h.0.ln_1"
+    other = make_dump(tmp_path / "other.npz", scaled("steps/losses", 1 + 1e-9))
+    assert SINGLE_STEP not in [each.name for each in compare(other, second).points]
+
+
+def test_an_array_of_one_dump_alone_or_of_another_shape_is_a_difference(compared):
+    def renamed(arrays, meta):
+        arrays["forward/h.0.ln_9.output"] = arrays.pop("forward/h.0.ln_1.output")
+
+    def reshaped(arrays, meta):
+        arrays["forward/h.0.ln_1.output"] = arrays["forward/h.0.ln_1.output"][:, :-1]
+    for change in (renamed, reshaped):
+        comparison = compared(change)
+        assert point(comparison, "forward").first == "h.0.ln_1" and point(comparison, "forward").measured == np.inf
+
+
+def test_a_number_that_is_none_is_beyond_every_bound(compared):
+    assert failed(compared(scaled("forward/logits", np.nan))) == ["forward"]
+    assert failed(compared(scaled("steps/losses", np.nan))) == ["steps"]
+    assert failed(compared(scaled("beam/scores", np.nan))) == ["beam"]
+
+
+def test_steps_are_judged_by_their_bound_where_the_floor_is_low(compared):
+    bound = BOUNDS["steps"].value  # the floor of the case, 2e-7, times FLOOR_FACTOR is less
+
+    def late(factor):
+        def change(arrays, meta):
+            arrays["steps/losses"][3:] *= 1 + factor * bound
+            arrays["steps/nudged_losses"] = arrays["steps/losses"] * (1 + 2e-7)
+        return change
+    comparison = compared(late(1.2))
+    assert failed(comparison) == ["steps"] and point(comparison, "steps").first == "step 4"
+    assert point(comparison, "steps").note == "15.0 times the noise floor, 2.0e-07"
+    assert compared(late(0.8)).passed
+
+
+def test_steps_are_judged_by_the_floor_so_far_where_that_is_high(compared):
+    """Past the edge of stability the floor grows: a gap of its size is no difference, but one before it is."""
+    floor = np.array([1e-7, 1e-7, 1e-7, 1e-3, 1e-3, 1e-3])
+
+    def moved(gap):
+        def change(arrays, meta):
+            losses = arrays["steps/losses"].copy()
+            arrays["steps/losses"] = losses * (1 + gap)
+            arrays["steps/nudged_losses"] = arrays["steps/losses"] * (1 + floor)
+        return change
+    gap = np.array([0, 0, 0, 0, 0.8 * FLOOR_FACTOR * 1e-3, 0])
+    assert compared(moved(gap)).passed
+    early = compared(moved(np.roll(gap, -3)))
+    assert point(early, "steps").first == "step 2"
+
+
+def test_weights_behind_the_steps_are_judged_by_their_floor(compared):
+    """The floor of the case, 1e-6, times FLOOR_FACTOR is more than the bound."""
+    name = "steps/weights/h.0.attn.c_attn.lora_B"
+    assert BOUNDS["weights"].value < FLOOR_FACTOR * 1e-6
+    for factor, expected in ((0.8, []), (1.3, ["weights"])):
+        def change(arrays, meta, factor=factor):
+            nudged = name.replace("weights", "nudged_weights")
+            for each in (name, nudged):
+                arrays[each] = arrays[each] * (1 + factor * FLOOR_FACTOR * 1e-6)
+        assert failed(compared(change)) == expected
+
+
+def test_another_output_of_the_beam_search_is_a_difference_unless_its_score_is_the_same(compared):
+    def other_output(margin):
+        def change(arrays, meta):
+            arrays["beam/tokens"][1, 2] = 99
+            arrays["beam/scores"][1] += margin
+        return change
+    tie = compared(other_output(4e-6))
+    assert tie.passed and point(tie, "beam").note == "2 outputs are equal; context 2 is a tie, margin 4.0e-06"
+    wrong = compared(other_output(2e-5))
+    assert failed(wrong) == ["beam"] and wrong.first_operation == "context 2 (beam)"
+    assert failed(compared(scaled("beam/scores", 1 + 1.2 * BOUNDS["scores"].value))) == ["beam"]
+
+
+def test_fewer_contexts_are_a_difference(compared):
+    def change(arrays, meta):
+        for name in ("beam/tokens", "beam/scores"):
+            arrays[name] = arrays[name][:2]
+        meta["contexts"].pop()
+    assert failed(compared(change)) == ["contexts of the beam search", "beam"]
+
+
+@pytest.mark.parametrize("change, cause, first", [
+    (lambda meta: meta["weights"].update(ln_f="x"), "first weights", "ln_f"),
+    (lambda meta: meta["weights"].update(more="x"), "first weights", "more"),
+    (lambda meta: meta["probe"].update(lora_A="x"), "weights of the first pass", "lora_A"),
+    (lambda meta: meta["batches"][1].update(offsets="x"), "batches", "offsets of step 2"),
+    (lambda meta: meta["masks"][1].update(sha256="x", twin="x"), "dropout masks", "h.0.attn.c_attn in step 2"),
+    (lambda meta: meta["masks"][1].update(twin="x"), "dropout masks against numpy",
+     "h.0.attn.c_attn in step 2, pytorch"),
+    (lambda meta: meta.update(contexts=["h", "x", "j"]), "contexts of the beam search", "context 2"),
+    (lambda meta: meta["decoded"].update(lora_A="x"), "weights of the beam search", "lora_A")])
+def test_the_first_cause_that_differs_is_named(compared, change, cause, first):
+    comparison = compared(lambda arrays, meta: change(meta))
+    assert failed(comparison) == [cause]
+    assert next(each.first for each in comparison.causes if not each.passed) == first
+
+
+@pytest.mark.parametrize("flags, sentence", [
+    ({"lr": 0.002}, r"first.npz was written with --lr 0.001, .*second.npz with --lr 0.002"),
+    ({"clip": 1.0}, r"--clip \(no such flag\), .* with --clip 1.0")])
+def test_dumps_of_different_flags_are_refused(compared, flags, sentence):
+    with pytest.raises(UserError, match=sentence):
+        compared(lambda arrays, meta: meta["flags"].update(flags))
+
+
+def test_other_precisions_have_four_units_of_their_factors():
+    assert bound_of("forward", "bf16").value == 4 / 256 and bound_of("forward", "tf32").value == 4 / 2048
+    assert bound_of("forward", "fp32") is BOUNDS["forward"]
+    assert all(bound_of(name, "fp16").measure == bound.measure for name, bound in BOUNDS.items())
+
+
+def test_the_case_is_as_long_as_its_flags_say(tmp_path):
+    dump = make_dump(tmp_path / "a.npz")
+    assert len(dump["steps/losses"]) == dump.meta["flags"]["steps"] == STEPS
