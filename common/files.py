@@ -277,6 +277,11 @@ def _permissions(path):
     return 0o666 & ~umask
 
 
+def say_written(path: str | os.PathLike, sentence: str) -> None:
+    """Prints what was written to ``path``; where that went on to standard output or elsewhere, on standard error."""
+    print(sentence, file=sys.stderr if is_stream(path) else sys.stdout)
+
+
 def write_json_lines(path: str | os.PathLike, records: Iterable[Any]) -> int:
     """Writes each record as one line of JSON, atomically, and returns how many there were."""
     count = 0

@@ -20,6 +20,7 @@ from common.files import (
     read_json,
     read_json_lines,
     read_lines,
+    say_written,
     sha256_of,
     write_json,
     write_json_lines,
@@ -184,6 +185,12 @@ def test_what_standard_output_leads_to_gets_it_in_order(capfd):
     print("behind")
     assert capfd.readouterr().out == 'before\n{"a": 1}\nbehind\n'
     assert is_stream("/dev/stdout") and is_stream("/dev/stderr") and not is_stream("a")
+
+
+def test_what_was_written_is_not_said_into_it(capfd):
+    say_written("/dev/stdout", "3 rows")
+    say_written("a", "4 rows")
+    assert capfd.readouterr() == ("4 rows\n", "3 rows\n")
 
 
 @pytest.mark.parametrize("stops", [UserError("x"), OSError(28, "No space left on device"), KeyboardInterrupt()])
