@@ -29,9 +29,16 @@ def sentence_of(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in _FULL:
         reason += "; make room, then run it again"
-    # Some errors name no file: those of a write to standard output, for one.
     names = [os.fspath(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
-    return f"{' and '.join(names) or 'the system says'}: {reason}"
+    return f"{' and '.join(names) or 'standard output or an open file'}: {reason}"
+
+
+def _drop_output():
+    """Drops what standard output does not take, for which Python would complain once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
@@ -46,12 +53,12 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
     program = os.path.basename(sys.argv[0])
     message = None
     try:
-        if sys.stdout is not None:
-            # Where standard output cannot show a character, such as é in ASCII, its code is shown.
-            sys.stdout.reconfigure(errors="backslashreplace")
+        # Closed ones are None, which no progress bar can write to.
+        sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+        # Where standard output cannot show a character, such as é in ASCII, its code is shown.
+        sys.stdout.reconfigure(errors="backslashreplace")
         status = main(sys.argv[1:])
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except UserError as error:
         message, status = f"error: {error}", USER_ERROR
     except BrokenPipeError:
@@ -65,6 +72,7 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED
     # Behind the handlers the error and its frames are gone, so that a progress bar in them has ended its line.
+    _drop_output()
     if message:
         print(f"{program}: {message}", file=sys.stderr)
     sys.exit(status)

@@ -173,7 +173,7 @@ def check_output(path: str | os.PathLike) -> None:
     if not os.path.isdir(folder):
         raise UserError(f"{path}: cannot be written: {folder} is a file, expected a folder")
     for needed, mode in ((folder, os.W_OK | os.X_OK), (target, os.W_OK)):
-        if os.path.exists(needed) and not os.access(needed, mode):
+        if os.path.exists(needed) and not os.access(needed, mode, effective_ids=True):
             raise UserError(f"{path}: cannot be written: {needed} does not let this user write")
 
 
@@ -219,7 +219,7 @@ def check_inputs(*paths: str | os.PathLike) -> None:
     """
     for path in paths:
         found = find_input(path)
-        if not os.access(found, os.R_OK):
+        if not os.access(found, os.R_OK, effective_ids=True):
             raise UserError(f"{found}: this user may not read it")
 
 
@@ -275,6 +275,11 @@ def _permissions(path):
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
+
+
+def say_written(path: str | os.PathLike, sentence: str) -> None:
+    """Prints what was written to ``path``; where that went on to standard output or elsewhere, on standard error."""
+    print(sentence, file=sys.stderr if is_stream(path) else sys.stdout)
 
 
 def write_json_lines(path: str | os.PathLike, records: Iterable[Any]) -> int:

@@ -5,6 +5,7 @@
     pytorch/     of the PyTorch tree alone: in an environment with torch
     jittor/      of the Jittor tree alone: in an environment with Jittor
     alignment/   both trees' programs, each in its own environment
+    faults/      bad inputs for every program, listed in cases_*.py, and how programs end; the trees' run from trees/
     oracles/     what tests compare with: plain implementations, and numbers by other people's code
     data/        what tests read
 

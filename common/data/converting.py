@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from common.checks import at_least_one, shortened
 from common.errors import UserError, note
-from common.files import before_trailing_blanks, check_outputs, read_json, read_lines, write_json_lines
+from common.files import before_trailing_blanks, check_outputs, read_json, read_lines, say_written, write_json_lines
 
 SEEN_CATEGORIES = frozenset((
     "Airport", "Astronaut", "Building", "City", "ComicsCharacter",
@@ -116,7 +116,7 @@ def main(argv: list[str], convert: Callable[[str], Iterator[dict[str, Any]]]) ->
     total = sum(1 for _ in read_lines(args.input)) if convert is convert_e2e else None
     records = tqdm(convert(args.input), name, total, unit=" rows", mininterval=0.5)
     rows = write_json_lines(args.output, at_least_one(records, args.input))
-    print(f"{args.output}: {rows} rows")
+    say_written(args.output, f"{args.output}: {rows} rows")
 
 
 main_e2e = functools.partial(main, convert=convert_e2e)

@@ -25,7 +25,7 @@ from common.data.rows import read_formatted
 from common.data.squad_documents import references_document
 from common.data.tokenizer import load_tokenizer
 from common.errors import UserError, note
-from common.files import atomic_write, check_outputs, read_json_lines, write_json
+from common.files import atomic_write, check_outputs, read_json_lines, say_written, write_json
 from common.vocabulary import END_OF_TEXT_TOKEN, EOS_IDS
 
 
@@ -235,8 +235,9 @@ def write_answers(args: argparse.Namespace, records: Sequence[tuple[int, dict[st
     write_json(args.output_ref_file, document)
     write_json(args.output_pred_file, answers)
     empty = sum(not text for text in answers.values())
-    print(f"{args.output_pred_file}: {len(answers)} answers{f', {empty} of them empty' if empty else ''}; "
-          f"{args.output_ref_file}: the questions with their gold answers")
+    say_written(args.output_pred_file,
+                f"{args.output_pred_file}: {len(answers)} answers{f', {empty} of them empty' if empty else ''}; "
+                f"{args.output_ref_file}: the questions with their gold answers")
 
 
 def main(argv: list[str]) -> None:
@@ -267,5 +268,6 @@ def main(argv: list[str]) -> None:
     with atomic_write(args.output_pred_file) as file:
         file.writelines(text + "\n" for text in texts)
     empty = sum(not text for text in texts)
-    print(f"{args.output_pred_file}: {len(texts)} predictions{f', {empty} of them empty' if empty else ''}; "
-          f"{args.output_ref_file}: {sum(map(len, groups))} references")
+    say_written(args.output_pred_file,
+                f"{args.output_pred_file}: {len(texts)} predictions{f', {empty} of them empty' if empty else ''}; "
+                f"{args.output_ref_file}: {sum(map(len, groups))} references")

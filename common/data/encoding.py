@@ -16,7 +16,7 @@ from tqdm import tqdm
 from common.checks import at_least_one
 from common.data.rows import read_formatted
 from common.data.tokenizer import load_tokenizer
-from common.files import check_outputs, read_lines, write_json_lines
+from common.files import check_outputs, read_lines, say_written, write_json_lines
 from common.vocabulary import END_OF_TEXT
 
 ROWS_AT_ONCE = 1024
@@ -68,4 +68,4 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     check_outputs([args.output], [args.input])
     rows = encode_file(load_tokenizer(args.vocab), args.input, args.output, args.add_bos, args.add_eos)
-    print(f"{args.output}: {rows} rows")
+    say_written(args.output, f"{args.output}: {rows} rows")

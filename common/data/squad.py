@@ -30,7 +30,7 @@ from common.checks import at_least_one, shortened
 from common.data.squad_documents import DOCUMENT_SHAPE, read_document
 from common.data.tokenizer import load_tokenizer
 from common.errors import UserError
-from common.files import check_outputs, write_json_lines
+from common.files import check_outputs, say_written, write_json_lines
 
 SEQ_LEN, EVAL_LEN = 512, 32
 SPLITS = ("train", "valid", "test")
@@ -244,4 +244,4 @@ def main(argv: list[str]) -> None:
     records = tqdm(convert_squad(args.input, args.split, load_tokenizer(args.vocab), args.seq_len, args.eval_len),
                    "squad", unit=" rows", mininterval=0.5)
     rows = write_json_lines(args.output, at_least_one(records, args.input))
-    print(f"{args.output}: {rows} rows")
+    say_written(args.output, f"{args.output}: {rows} rows")

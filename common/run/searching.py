@@ -6,7 +6,7 @@ import time
 
 from tqdm import tqdm
 
-from common.files import check_inputs, check_outputs, is_stream, write_json, write_json_lines
+from common.files import check_inputs, check_outputs, is_stream, say_written, write_json, write_json_lines
 from common.model.checkpoint import load_weights
 from common.model.lora_arrays import merge_lora
 from common.run.batching import read_rows
@@ -120,4 +120,4 @@ def run_search(arguments, model):
     for summary_path in summary:
         write_json(summary_path, {**model.description, **counts, "seconds": seconds,
                                   "peak_memory_bytes": model.peak_memory_bytes()})
-    print(f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")
+    say_written(path, f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")

@@ -94,8 +94,8 @@ def main(argv: list[str]) -> None:
         short = count_short(predictions)
         if short and not options.corrected:
             note(f"{path}: {short} of {len(predictions)} outputs have under {ORDER} tokens; the official program may "
-                 "count a negative number of n-grams for them, which makes BLEU and NIST too high, BLEU even above 1; "
-                 "--corrected counts none")
+                 "count a negative number of n-grams for them, so that BLEU and NIST may be far off, BLEU even above "
+                 "1; --corrected scores without that")
     systems = [tally_e2e(references, predictions, options.corrected) for predictions in outputs]
     results = describe(systems, options.bootstrap)
     print_scores("SCORES", results["scores"], results.get("intervals"))

@@ -105,7 +105,8 @@ def texts():
             ("UTF-16", {"ref": "a\n\nb\n".encode("utf-16")}, r"ref:1: not UTF-8 text: .*looks like UTF-16")):
         yield Case(name, E2E, ["ref", "pred"], sentence, files={**PROGRAMS[E2E][1], **files})
     for name, arguments, sentence in (
-            ("no metric", ["-m", "bleurt"], r"no metric bleurt"), ("no references", ["-nr", "3"], r"ref0: no such file"),
+            ("no metric", ["-m", "bleurt"], r"no metric bleurt"),
+            ("no references", ["-nr", "3"], r"ref0: no such file"),
             ("no number", ["-nr", "0"], r"-nr 0: expected"), ("itself", ["-H2", "pred"], r"the same file as -H")):
         yield Case(name, GENERATION, [*PROGRAMS[GENERATION][0], *arguments], sentence, files=PROGRAMS[GENERATION][1])
     for name, files, sentence in (
@@ -124,7 +125,7 @@ def answers():
             ("no questions", {"ref": '{"data": []}'}, r"ref: no questions in it"),
             ("no answers", {"ref": json.dumps(squad(answers=[]))}, r"question q1: no answers"),
             ("rows in place of a document", {"ref": '{"context": "a"}\n{"context": "b"}\n'}, r"Extra data"),
-            ("a dataset's id twice", {"ref": json.dumps({"data": squad()["data"] * 2})}, r"question q1: appears twice")):
+            ("a question twice", {"ref": json.dumps({"data": squad()["data"] * 2})}, r"question q1: appears twice")):
         yield Case(name, SQUAD, ["ref", "pred"], sentence, files={**PROGRAMS[SQUAD][1], **files})
 
 

