@@ -6,8 +6,9 @@ from functools import partial
 import torch
 
 from common.errors import run_main
-from common.model.checkpoint import load_weights, new_record, save_lora
+from common.model.checkpoint import load_weights, new_record
 from common.model.lora_arrays import initial_lora
+from common.model.lora_file import save_lora
 from common.run.arguments import training_arguments
 from common.run.training import Steps, check_files, run_training
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import struct
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import safetensors
 
 from common.checks import printable
-from common.errors import UserError
+from common.errors import UserError, note
 from common.files import read_json
 from common.model.torch_pickle import ZIP_MAGIC, read_torch, widen_bfloat16
 from common.paths import PRETRAINED
@@ -68,9 +67,9 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
 
 
 @functools.lru_cache(None)
-def say_once(note: str) -> None:
+def say_once(sentence: str) -> None:
     """Writes a note to stderr; each text once per process."""
-    print(f"note: {note}", file=sys.stderr)
+    note(sentence)
 
 
 def _checkpoints_in(folder):
@@ -96,13 +95,11 @@ def shard_files(path: str) -> list[str]:
     """
     if not path.endswith(INDEX):
         return [path]
-    index = read_json(path)
-    weight_map = index.get("weight_map", {}) if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) and os.path.basename(name) == name
-                                                   for name in weight_map.values()):
-        raise UserError(f"{path}: expected {{\"weight_map\": {{array: name of a file beside this one}}}}; download "
-                        "the checkpoint again")
-    shards = [os.path.join(os.path.dirname(path), name) for name in sorted(set(weight_map.values()))]
+    names = sorted(set(read_json(path, {"weight_map": {str: str}})["weight_map"].values()))
+    elsewhere = [name for name in names if os.path.basename(name) != name]
+    if elsewhere:
+        raise UserError(f"{path}: lists {shorten(elsewhere)}, expected names of files beside it")
+    shards = [os.path.join(os.path.dirname(path), name) for name in names]
     missing = [shard for shard in shards if not os.path.isfile(shard)]
     if missing or not shards:
         lacking = f", and {shorten(missing)} does not exist" if missing else ""

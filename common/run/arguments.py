@@ -2,11 +2,10 @@
 
 import argparse
 import os
-import sys
 from dataclasses import dataclass
 
 from common.checks import shortened
-from common.errors import UserError
+from common.errors import UserError, note
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
@@ -215,7 +214,7 @@ def _check_training(arguments):
                 "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
         last = arguments.i_steps[-1]
         if arguments.max_step not in (None, last):
-            print(f"note: --max_step {arguments.max_step} becomes {last}, the last of --i_steps", file=sys.stderr)
+            note(f"--max_step {arguments.max_step} becomes {last}, the last of --i_steps")
         arguments.max_step = last
     _refuse(arguments.max_epoch is None and arguments.max_step is None,
             "neither --max_epoch nor --max_step is given: training would have no end")

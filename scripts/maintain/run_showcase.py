@@ -31,9 +31,10 @@ from common.drivers.tasks import TASKS, as_words, training_flags
 from common.errors import UserError, run_main
 from common.files import atomic_write
 from common.frameworks import FRAMEWORKS, interpreter
-from common.model.checkpoint import new_record, save_lora
+from common.model.checkpoint import new_record
 from common.model.initial_weights import RANDOM
 from common.model.lora_arrays import LoraSettings, initial_lora
+from common.model.lora_file import save_lora
 from common.model.model_cards import MODEL_CARDS
 from common.paths import PRETRAINED, ROOT
 

@@ -207,8 +207,9 @@ def test_cut_safetensors(tmp_path, backbone_path):
 
 @pytest.mark.parametrize("index, reason", [
     ({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}, "2 shards, .*part-2.safetensors"),
-    ({}, "0 shards"), ([], "expected {.weight_map"), ({"weight_map": ["part-1.safetensors"]}, "expected {.weight_map"),
-    ({"weight_map": {"a": 1}}, "expected {.weight_map"), ({"weight_map": {"a": "../part-1.safetensors"}}, "beside"),
+    ({"weight_map": {}}, "0 shards"), ({}, "has no 'weight_map'"), ([], "the JSON is a list"),
+    ({"weight_map": ["part-1.safetensors"]}, r"\.weight_map is a list"), ({"weight_map": {"a": 1}}, "a is 1, exp"),
+    ({"weight_map": {"a": "../part-1.safetensors"}}, r"lists \.\./part-1\.safetensors, expected names of files beside"),
 ])
 def test_missing_parts(tmp_path, index, reason):
     write(tmp_path / "part-1.safetensors", {"a": np.ones(1, np.float32)})
