@@ -12,7 +12,7 @@ from common.model.checkpoint import load_weights, new_record
 from common.model.lora_arrays import initial_lora
 from common.model.lora_file import save_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, check_files, run_training
+from common.run.training import Steps, run_training
 
 import device
 from cuda_graphs import captured
@@ -76,8 +76,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
-    check_files(arguments)
-    run_training(arguments, prepare(arguments))
+    run_training(arguments, prepare)
 
 
 if __name__ == "__main__":

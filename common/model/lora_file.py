@@ -16,6 +16,7 @@ from common.model.weight_files import check_finite, open_safetensors, read_array
 
 METADATA_KEY = "lora_record"
 CHECKSUM = "sha256"  # beside the record's own fields; files of before it was written have none
+DIVERGED = "training has diverged; try a lower --lr, a longer --warmup_step or --clip 1"
 RECORD_SHAPE = {"model_card": str, "lora_dim": int, "lora_alpha": float, "lora_targets": [str], "step": int,
                 "backbone_path": str, "backbone_sha256": str}
 
@@ -62,8 +63,7 @@ def save_lora(path: str | os.PathLike, arrays: dict[str, np.ndarray], record: Lo
         raise ValueError(f"{path}: expected LoRA arrays only, found {shorten(others) or 'nothing'}")
     packed = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     for name, array in packed.items():
-        check_finite(name, array, path, "training has diverged, so nothing is written; try a lower --lr, a longer "
-                                        "--warmup_step or --clip 1")
+        check_finite(name, array, path, DIVERGED)
     fields = dataclasses.asdict(record)
     text = json.dumps({**fields, CHECKSUM: _checksum(fields, packed)}, allow_nan=False)
     with atomic_write(path, "wb") as file:

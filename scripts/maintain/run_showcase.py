@@ -116,7 +116,8 @@ def words_of(run: ShowcaseRun, framework: str, stages: list[str]) -> list[str] |
     if flags.get("init_checkpoint") == RANDOM:  # the drivers want a file
         data = ROOT / "data" / TASKS[run.task].folder / "sampled"
         flags = {**training_flags(TASKS[run.task], "sampled", flags["model_card"]), **flags,
-                 "train_data": data / "train.jsonl", "valid_data": data / "valid.jsonl", "work_dir": folder / framework}
+                 "train_data": data / "train.jsonl", "valid_data": data / "valid.jsonl",
+                 "work_dir": folder / framework, "overwrite": True}
         return [str(interpreter(framework)), str(ROOT / f"NLG_{framework}/src/gpt2_ft.py"), *as_words(flags)]
     return [str(interpreter(framework)), "scripts/run_task.py", run.task, "--preset", "sampled", "--model_card",
             "gpt2.nano", "--framework", framework, "--work_dir", str(folder), "--stages", ",".join(stages),
