@@ -58,9 +58,22 @@ def files_of(command):
     return {os.path.relpath(path, ROOT): path for path in [*command.inputs, *command.outputs, *command.more()]}
 
 
-def without_places(words):
-    """Returns a command's words without the interpreter and the device, which may be others on another machine."""
-    return [word for before, word in zip(words, words[1:]) if before != "--device"]
+def flags_in(words):
+    """Returns ``{flag: its values, or given}`` of a command's words; before the first flag stands the flag ``""``."""
+    flags, name = {}, ""
+    for word in words:
+        name = word if word.startswith("--") else name
+        flags[name] = f"{flags.get(name, '')} {word if name != word else ''}".strip()
+    return {name: value or "given" for name, value in flags.items()}
+
+
+def other_flags(before, now, ignored=()):
+    """Returns in words how a command differs from what it was, or None; flags in ``ignored`` may differ."""
+    before, now = flags_in(before), flags_in(now)
+    differing = [f"{name or 'the program'} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
+                 for name in sorted(before.keys() | now.keys())
+                 if name not in ignored and before.get(name) != now.get(name)]
+    return "; ".join(differing[:4]) or None
 
 
 def why_again(command: Command, stamp: Path) -> str | None:
@@ -71,7 +84,7 @@ def why_again(command: Command, stamp: Path) -> str | None:
     except (OSError, UserError) as error:
         return f"{error}"
     if recorded["words"] != command.words:
-        return f"its flags are others: it ran as {shlex.join(recorded['words'])}"
+        return other_flags(recorded["words"], command.words) or "the order of its flags is another"
     if recorded["files"].keys() != files.keys():
         return f"it reads and writes other files: {min(recorded['files'].keys() ^ files.keys())}"
     return next((f"{name} {reason}" for name, path in files.items()
@@ -116,9 +129,11 @@ def check_done(command: Command, stamp: Path, folder: Path, is_current: bool = F
         raise UserError(f"{folder}: the stage {command.name} has not ended, for there is no {stamp}; run it first")
     record = read_json(stamp, STAMP_SHAPE)
     recorded = record["files"]
-    if is_current and without_places(record["words"]) != without_places(command.words):
-        raise UserError(f"the stage {command.name} ran with other flags than these: {shlex.join(record['words'])} "
-                        f"({stamp}); give its flags, or {again}")
+    # What computes, and where, may be another machine's.
+    differing = is_current and other_flags(record["words"][1:], command.words[1:], ("--device",))
+    if differing:
+        raise UserError(f"the stage {command.name} ran with other flags than these: {differing} ({stamp}); give the "
+                        f"flags that it ran with, or {again}")
     for name, path in files_of(command).items():
         if name not in recorded:
             raise UserError(f"the stage {command.name} ran without {path} ({stamp}); {again}")

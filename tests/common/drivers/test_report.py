@@ -81,11 +81,13 @@ def test_a_finished_run_is_reported(finished):
     assert document["frameworks"]["jittor"]["numbers"]["BLEU (all references)"] == 0.5
 
 
-@pytest.mark.parametrize("flags, stage", [
-    (["--lr", "0.5"], "train"), (["--max_step", "3"], "train"), (["--beam", "3"], "beam")])
-def test_a_report_with_other_flags_than_the_stages_is_refused(finished, make_run, flags, stage):
-    with pytest.raises(UserError, match=f"the stage {stage} ran with other flags than these: .*; give its flags, or "
-                                        f"run that stage and those after it again: --stages {stage}"):
+@pytest.mark.parametrize("flags, stage, difference", [
+    (["--lr", "0.5"], "train", "--lr was 0.001 and is 0.5"), (["--beam", "3"], "beam", "--beam was 10 and is 3"),
+    (["--max_step", "3"], "train", "--max_step was 9 and is 3")])
+def test_a_report_with_other_flags_than_the_stages_is_refused(finished, make_run, flags, stage, difference):
+    with pytest.raises(UserError, match=rf"the stage {stage} ran with other flags than these: {difference} \(.*; give "
+                                        f"the flags that it ran with, or run that stage and those after it again: "
+                                        f"--stages {stage}"):
         write_report(make_run(*flags))
     assert not (finished.work / "results.json").exists()
 

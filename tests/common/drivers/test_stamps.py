@@ -1,11 +1,12 @@
 """What a stage's stamp covers: every flag, and every file that the stage reads and writes."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from common.data.strata import FOLDERS
-from common.drivers.commands import Command, check_done, run_command, why_again
+from common.drivers.commands import Command, check_done, other_flags, run_command, why_again
 from common.drivers.pipeline import Run, parse, raw_files, weight_files
 from common.errors import UserError
 from common.files import write_json
@@ -75,8 +76,17 @@ def test_other_outputs_run_it_again(stage):
 
 def test_a_flag_runs_it_again(stage):
     command, stamp = stage
-    assert "its flags are others: it ran as " in why_again(Command(command.name, [*command.words, "x"], command.folder,
-                                                                   command.inputs, command.outputs, command.log), stamp)
+    assert why_again(replace(command, words=[*command.words, "--lr", "3", "--flag"]), stamp) == (
+        "--flag was absent and is given; --lr was absent and is 3")
+
+
+@pytest.mark.parametrize("before, now, expected", [
+    ("p x --lr 1 -p", "p x --lr 2 -p", "--lr was 1 -p and is 2 -p"), ("p x", "p y", "the program was p x and is p y"),
+    ("p --a 1 --b", "p --a 1", "--b was given and is absent"), ("p --rows 1 2 3", "p --rows 1 2 3", None),
+    ("p --device cpu --a 1", "p --a 2 --device cuda", "--a was 1 and is 2"),
+    ("p --device cpu", "p --device cuda", None)])
+def test_flags_that_differ_are_named(before, now, expected):
+    assert other_flags(before.split(), now.split(), ("--device",)) == expected
 
 
 @pytest.mark.parametrize("stamp", ["[]", "{}", "{", '{"words": 1, "files": {}}'])
