@@ -110,6 +110,11 @@ def _cut(text):
     return text if len(text) <= _MESSAGE_LENGTH else text[:_MESSAGE_LENGTH] + "..."
 
 
+def printable(name: str) -> str:
+    """Returns a name for a message: as it is, or as ``shortened`` where it would act on the terminal or is too long."""
+    return name if name.isprintable() and len(name) <= 2 * _MESSAGE_LENGTH else shortened(name)
+
+
 def parse_json(text: str, where: str | os.PathLike, shape: Any = object) -> Any:
     """Returns the value of a JSON text.
 

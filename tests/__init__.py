@@ -42,7 +42,8 @@ def not_collected():
     if FRAMEWORK is None:
         reasons["trees/test_tree.py"] = "this Python has neither torch nor jittor"
     if not has("torch"):
-        reasons["common/model/test_torch_pickle.py"] = "this Python has no torch, which writes what it reads"
+        reasons |= dict.fromkeys(("common/model/test_torch_pickle.py", "common/model/test_hostile_pickles.py"),
+                                 "this Python has no torch, which writes what they read")
     for framework in LIBRARIES:
         if not os.path.exists(interpreter(framework)):
             reasons["alignment"] = f"{os.path.relpath(interpreter(framework), ROOT)} is not here: run scripts/setup.sh"

@@ -11,7 +11,7 @@ from common.errors import run_main
 from common.run.arguments import beam_arguments
 from common.run.batching import converted
 from common.run.beam_search import SearchModel
-from common.run.searching import check_files, load_merged, run_search
+from common.run.searching import load_merged, run_search
 
 import device
 import kernels
@@ -98,8 +98,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
-    check_files(arguments)
-    run_search(arguments, prepare(arguments))
+    run_search(arguments, prepare)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from functools import partial
 import jittor as jt
 
 from common.errors import run_main
-from common.model.checkpoint import new_record, save_lora
+from common.model.checkpoint import new_record
+from common.model.lora_file import save_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, check_files, first_weights, run_training
+from common.run.training import Steps, first_weights, run_training
 
 import device
 from cuda_graphs import captured
@@ -80,8 +81,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
-    check_files(arguments)
-    run_training(arguments, prepare(arguments))
+    run_training(arguments, prepare)
 
 
 if __name__ == "__main__":

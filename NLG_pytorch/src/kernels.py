@@ -204,7 +204,7 @@ def logits(hidden, weight):
 
 
 class CrossEntropy(torch.autograd.Function):
-    """Label-smoothed cross-entropy whose gradient is written over the log-probabilities, the largest array of a step."""
+    """Label-smoothed cross-entropy; its gradient is written over the log-probabilities, a step's largest array."""
 
     @staticmethod
     def forward(context, logits, targets, label_smoothing):

@@ -13,7 +13,9 @@ import contextlib
 import dataclasses
 import hashlib
 import http.client
+import json
 import os
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,16 +54,18 @@ class RawFile:
         name: its name in its data set's folder.
         sha256: of the published file; None if only git's id of it is known.
         blob: first hexadecimal digits of git's id of the published file (SHA-1 of a header and the file).
+        rows_sha256: beside ``blob``, of the rows that the published file is converted to.
         variants: ``{name: {sha256: remark}}`` of other copies that are accepted; the remark is printed.
     """
 
     name: str
     sha256: str | None = None
     blob: str | None = None
+    rows_sha256: str | None = None
     variants: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
-SQUAD_TRAIN = RawFile("train-v1.1.json", blob="77f1d9a7", variants={
+SQUAD_TRAIN = RawFile("train-v1.1.json", "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955", variants={
     "train-v1.1.rebuilt.json": {
         "e7160d2352412175a0cdde91854dc654a416426c0ea0ef122732b6620d17bdcc":
             "a rebuilt copy: all 87599 questions, passages and answers; the ids are made up, and where an answer "
@@ -92,7 +96,7 @@ RAW_FILES = {
             "dart-v1.1.1-full-test.json": {
                 "5fa46be2f41236c5ac85bf52889318ddf63b55c435c0eff37d94ebf58490b314":
                     "a rebuilt copy: all 12552 texts and their triples, other fields may differ",
-            }}),
+            }}, rows_sha256="d865f88a46dac2fb4e7bb1422a9b87cad9de4522832b3fd3fa9ae4ef3ac38c9b"),
     },
     "squad": {
         "train": SQUAD_TRAIN,
@@ -149,14 +153,17 @@ def download(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=30) as response:
         total = response.headers.get("Content-Length")
         total = int(total) if total else None
-        chunks = []
+        chunks, received = [], 0
         with tqdm(total=total, desc=url.rsplit("/", 1)[-1], unit="B", unit_scale=True) as progress:
             while chunk := response.read(1 << 16):
                 chunks.append(chunk)
                 progress.update(len(chunk))
+                received += len(chunk)
+                if received > LARGEST_RAW_BYTES:
+                    raise OSError(f"received more than {LARGEST_RAW_BYTES >> 20} MiB, more than any of these files has")
     content = b"".join(chunks)
-    if total is not None and len(content) != total:
-        raise OSError(f"received {len(content)} bytes, expected {total}")
+    if total is not None and received != total:
+        raise OSError(f"received {received} bytes, expected {total}")
     return content
 
 
@@ -177,10 +184,26 @@ def download_published(name: str, raw_file: RawFile) -> bytes:
             f"them into DIR/{FOLDERS[name]}/ (gzipped or not) and run `bash scripts/create_datasets.sh {name} --source "
             f"DIR`"
         ) from error
-    if judge(raw_file, raw_file.name, content) != "":
+    if judge(raw_file, raw_file.name, content) != "" or (
+            raw_file.rows_sha256 and rows_digest(name, content) != raw_file.rows_sha256):
         raise UserError(f"{url}: the download is not the published file: sha256 {hashlib.sha256(content).hexdigest()}, "
                         f"expected {published_digest(raw_file)}; try again")
     return content
+
+
+def rows_digest(name: str, content: bytes) -> str:
+    """Returns the SHA-256 of the formatted lines that a raw file of the data set ``name`` is converted to.
+
+    Raises:
+        UserError: it cannot be converted.
+    """
+    digest = hashlib.sha256()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        for record in CONVERTERS[name](file.name):
+            digest.update((json.dumps(record, ensure_ascii=False) + "\n").encode())
+    return digest.hexdigest()
 
 
 def find_raw(folder: str, raw_file: RawFile) -> str | None:

@@ -22,7 +22,7 @@ from common.drivers.tasks import TASKS, as_words, beam_flags
 from common.errors import UserError
 from common.files import write_json_lines
 from common.frameworks import FRAMEWORKS, interpreter
-from common.model.checkpoint import read_record
+from common.model.lora_file import read_record
 from common.model.weight_files import resolve_checkpoint
 from common.paths import ROOT
 

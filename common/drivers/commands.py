@@ -4,6 +4,7 @@ A command leaves a stamp with its words and the hashes of what it read and wrote
 So a run that was cut off goes on where it stopped, and a changed flag or file reruns what depends on it.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,7 @@ class Command:
         folder: working directory.
         inputs, outputs: files that decide whether it must run.
         log: file that gets its standard output, besides the terminal.
+        more: ``() -> files`` that decide it too, and whose names are known only when the command has run.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Command:
     inputs: list[Path]
     outputs: list[Path]
     log: Path
+    more: Callable[[], list[Path]] = list
 
 
 def relative(word: object, folder: Path) -> str:
@@ -49,40 +53,98 @@ def relative(word: object, folder: Path) -> str:
     return str(inside) if (folder / inside.parts[0]).exists() else os.path.relpath(word, folder)
 
 
-def hashes(command):
-    """Returns ``{path as seen from the project: sha256}`` of what a command reads and writes."""
-    return {os.path.relpath(path, ROOT): sha256_of(path) for path in command.inputs + command.outputs}
+def files_of(command):
+    """Returns ``{path as seen from the project: path}`` of what a command reads and writes."""
+    return {os.path.relpath(path, ROOT): path for path in [*command.inputs, *command.outputs, *command.more()]}
 
 
-def is_done(command, stamp):
-    """Tells whether a stamp still describes the command and the files."""
+def flags_in(words):
+    """Returns ``{flag: its values, or given}`` of a command's words; before the first flag stands the flag ``""``."""
+    flags, name = {}, ""
+    for word in words:
+        name = word if word.startswith("--") else name
+        flags[name] = f"{flags.get(name, '')} {word if name != word else ''}".strip()
+    return {name: value or "given" for name, value in flags.items()}
+
+
+def other_flags(before, now, ignored=()):
+    """Returns in words how a command differs from what it was, or None; flags in ``ignored`` may differ."""
+    before, now = flags_in(before), flags_in(now)
+    differing = [f"{name or 'the program'} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
+                 for name in sorted(before.keys() | now.keys())
+                 if name not in ignored and before.get(name) != now.get(name)]
+    return "; ".join(differing[:4]) or None
+
+
+def why_again(command: Command, stamp: Path) -> str | None:
+    """Returns why a command has to run, or None where its stamp still describes the command and the files."""
     try:
-        record = read_json(stamp, STAMP_SHAPE)
-        return record["words"] == command.words and record["files"] == hashes(command)
-    except (OSError, UserError):
-        return False
+        recorded = read_json(stamp, STAMP_SHAPE)
+        files = files_of(command)
+    except (OSError, UserError) as error:
+        return f"{error}"
+    if recorded["words"] != command.words:
+        return other_flags(recorded["words"], command.words) or "the order of its flags is another"
+    if recorded["files"].keys() != files.keys():
+        return f"it reads and writes other files: {min(recorded['files'].keys() ^ files.keys())}"
+    return next((f"{name} {reason}" for name, path in files.items()
+                 if (reason := changed(path, recorded["files"][name]))), None)
 
 
-def check_done(command: Command, stamp: Path, folder: Path) -> None:
+def changed(path, digest):
+    """Returns in words how a file differs from what it was when it had a SHA-256, or None."""
+    if not path.is_file():
+        return "is not there"
+    return None if digest_of(path) == digest else "has changed"
+
+
+def digest_of(path):
+    """Returns the SHA-256 of a file, which is read once as long as its size and time stay the same."""
+    status = os.stat(path)
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(None)
+def _digest_of(path, _size, _mtime_ns):
+    return sha256_of(path)
+
+
+def check_done(command: Command, stamp: Path, folder: Path, is_current: bool = False) -> dict[str, str]:
     """Makes sure that a command ended well and that its files inside ``folder`` are still those of then.
 
     Files elsewhere, such as data, may have changed since; what the command read need not be there any more.
 
+    Args:
+        is_current: whether it must have run with the flags that the command has now, on the files elsewhere that are
+            there now; interpreter and device may differ.
+
+    Returns:
+        ``{path as seen from the project: SHA-256}`` of what it read and wrote.
+
     Raises:
         UserError: it did not end, or a file is missing or has changed.
     """
+    again = f"run that stage and those after it again: --stages {command.name.split('_')[0]},..."
     if not stamp.is_file():
         raise UserError(f"{folder}: the stage {command.name} has not ended, for there is no {stamp}; run it first")
-    recorded = read_json(stamp, STAMP_SHAPE)["files"]
+    record = read_json(stamp, STAMP_SHAPE)
+    recorded = record["files"]
+    # What computes, and where, may be another machine's.
+    differing = is_current and other_flags(record["words"][1:], command.words[1:], ("--device",))
+    if differing:
+        raise UserError(f"the stage {command.name} ran with other flags than these: {differing} ({stamp}); give the "
+                        f"flags that it ran with, or {again}")
+    for name, path in files_of(command).items():
+        if name not in recorded:
+            raise UserError(f"the stage {command.name} ran without {path} ({stamp}); {again}")
     for path in command.outputs:
-        if not os.path.isfile(path) or os.path.relpath(path, ROOT) not in recorded:
-            raise UserError(f"{path}: is not there, or {stamp} does not name it; expected what the stage "
-                            f"{command.name} wrote, in the folder that it ran in")
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: is not there; expected what the stage {command.name} wrote ({stamp})")
     for name, digest in recorded.items():
         path = Path(os.path.normpath(ROOT / name))
-        if path.is_relative_to(folder) and path.is_file() and sha256_of(path) != digest:
-            raise UserError(f"{path}: has changed since the stage {command.name} ended ({stamp}); run that stage and "
-                            "those after it again")
+        if path.is_file() and (is_current or path.is_relative_to(folder)) and changed(path, digest):
+            raise UserError(f"{path}: has changed since the stage {command.name} ended ({stamp}); {again}")
+    return recorded
 
 
 def cleaned(text: str) -> str:
@@ -106,9 +168,12 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
         UserError: it failed; the message names its log.
     """
     stamp = stamps / f"{command.name}.json"
-    if not force and is_done(command, stamp):
-        print(f"[{command.name}] done before: {', '.join(str(path) for path in command.outputs[:2])}", flush=True)
-        return
+    if not force and stamp.is_file():
+        reason = why_again(command, stamp)
+        if not reason:
+            print(f"[{command.name}] done before: {', '.join(str(path) for path in command.outputs[:2])}", flush=True)
+            return
+        print(f"[{command.name}] again: {reason}", flush=True)
     stamp.unlink(missing_ok=True)
     print(f"[{command.name}] {shlex.join(command.words)}", flush=True)
     command.log.parent.mkdir(parents=True, exist_ok=True)
@@ -128,4 +193,5 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
     absent = [path for path in command.outputs if not os.path.exists(path)]
     if absent:
         raise UserError(f"the stage {command.name} did not write {absent[0]}; {command.log} has its standard output")
-    write_json(stamp, {"words": command.words, "seconds": time.perf_counter() - started, "files": hashes(command)})
+    write_json(stamp, {"words": command.words, "seconds": time.perf_counter() - started,
+                       "files": {name: digest_of(path) for name, path in files_of(command).items()}})

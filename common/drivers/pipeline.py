@@ -7,18 +7,42 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.data.datasets import RAW_FILES, find_raw
+from common.data.strata import FOLDERS
 from common.drivers.commands import Command, relative, run_command
 from common.drivers.report import write_report
-from common.drivers.scoring_stages import decode_command, score_command, score_sets
+from common.drivers.scoring_stages import ScoreSet, decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
 from common.errors import UserError
 from common.files import read_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
+from common.model.initial_weights import RANDOM
 from common.model.model_cards import MODEL_CARDS
-from common.paths import ROOT
-from common.run.arguments import flags_of_programs
+from common.model.weight_files import FOLDER_FILES, resolve_checkpoint, shard_files
+from common.paths import PRETRAINED, ROOT
+from common.run.arguments import beam_arguments, flags_of_programs, training_arguments
 
 STAGES = ("data", "train", "beam", "decode", "score", "report")
+# Flags of the programs that name files.
+TRAINING_PATHS = ("train_data", "valid_data", "init_checkpoint", "lora_checkpoint")
+BEAM_PATHS = ("data", "output_file")
+
+
+def raw_files(name: str, data: Path) -> list[Path]:
+    """Returns the raw files of a data set that are in a folder of data sets."""
+    found = [find_raw(os.path.join(data, FOLDERS[name]), raw_file) for raw_file in RAW_FILES[name].values()]
+    return [Path(path) for path in dict.fromkeys(filter(None, found))]
+
+
+def weight_files(checkpoint: Path | str | None) -> list[Path]:
+    """Returns the files that a checkpoint consists of, its index included; none for random weights or None."""
+    if checkpoint in (None, RANDOM):
+        return []
+    try:
+        path = resolve_checkpoint(checkpoint)
+        return [Path(file) for file in dict.fromkeys([*shard_files(path), path])]
+    except UserError:  # the program that reads it says so
+        return [Path(checkpoint)]
 
 
 class Run:
@@ -39,13 +63,37 @@ class Run:
         if options.rows:
             self.description = f"stratified sample of {' + '.join(map(str, options.rows))} rows"
         self.title = f"{self.task.title}, {self.description}, {self.card.name}"
-        self.backbone = ROOT / "pretrained_checkpoints" / self.card.folder / "model.safetensors"
-        self.training = {**training_flags(self.task, options.preset, self.card.name), **train}
+        # Programs run in their tree; what a user names is seen from the user's folder.
+        self.given = {name: RANDOM if train[name] == RANDOM else Path(os.path.abspath(train[name]))
+                      for name in TRAINING_PATHS if name in train}
+        folder = PRETRAINED / self.card.folder
+        self.backbone = self.given.get("init_checkpoint") or next(
+            (folder / name for name in FOLDER_FILES if (folder / name).is_file()), folder / "model.safetensors")
+        for name in BEAM_PATHS:
+            if name in beam:
+                raise UserError(f"--{name}: the drivers decode the test set that they made, to a file in the work "
+                                f"directory; for others run src/gpt2_beam.py")
         # Beam search takes the checkpoint that training has written, also where training started from another one.
-        beam = {name: value for name, value in beam.items() if name != "lora_checkpoint"}
+        train, beam = ({name: value for name, value in flags.items() if name not in TRAINING_PATHS}
+                       for flags in (train, beam))
+        self.training = {**training_flags(self.task, options.preset, self.card.name), **train, "overwrite": True}
         self.beam = {**beam_flags(self.task, options.preset), **beam}
-        self.score_sets = score_sets(self.task, self.data, self.full,
-                                     options.preset == "sampled" and options.unit == "line")
+
+    @property
+    def score_sets(self) -> list[ScoreSet]:
+        """The sets of references that the data has; those of parts without a row are left out."""
+        is_line_sample = self.options.preset == "sampled" and self.options.unit == "line"
+        return score_sets(self.task, self.data, self.full, is_line_sample)
+
+    def check_flags(self) -> None:
+        """Checks the flags of both programs as these do, before the first stage runs.
+
+        Raises:
+            UserError: one is out of range, or does not go with another one.
+        """
+        card, backbone = ["--model_card", self.card.name], ["--init_checkpoint", str(self.backbone)]
+        training_arguments(["--train_data", "-", "--valid_data", "-", *card, *backbone, *as_words(self.training)], "")
+        beam_arguments(["--data", "-", *card, *backbone, *as_words(self.beam)], "")
 
     def data_commands(self) -> Iterator[Command]:
         """The raw data to encoded rows, and the backbone where it is not there yet."""
@@ -53,9 +101,9 @@ class Run:
         made = [self.data / f"{split}{end}" for split in ("train", "valid", "test")
                 for end in (".jsonl", "_formatted.jsonl")]
 
-        def command(name, words, inputs, outputs):
+        def command(name, words, inputs, outputs, more=list):
             return Command(name, [relative(word, ROOT) for word in words], ROOT, inputs, outputs,
-                           self.work / f"{name}.log")
+                           self.work / f"{name}.log", more)
 
         if options.preset == "demo":
             yield command("demo_data", [python, "scripts/make_demo_data.py", self.task.data_name], [], made)
@@ -63,13 +111,14 @@ class Run:
             source = ["--source", os.path.relpath(options.source, ROOT)] if options.source else []
             complete = [self.full / path.name for path in made]
             shared = as_words({flag: self.beam[flag] for flag in self.task.beam_flags_of_data})
-            yield command("data", [python, "scripts/create_datasets.py", self.task.data_name, *source, *shared], [],
-                          complete)
+            yield command("data", [python, "scripts/create_datasets.py", self.task.data_name, *source, *shared],
+                          raw_files(self.task.data_name, Path(options.source)) if source else [], complete,
+                          lambda: raw_files(self.task.data_name, ROOT / "data"))
             if options.preset == "sampled":
                 rows = ["--rows", *map(str, options.rows)] if options.rows else []
                 yield command("sample", [python, "scripts/sample_datasets.py", "--datasets", self.task.data_name,
                                          "--unit", options.unit, *rows], complete, made)
-        if self.card.name != "gpt2.nano":
+        if self.card.name != "gpt2.nano" and "init_checkpoint" not in self.given:
             yield command("backbone", [python, "scripts/download_pretrained_checkpoints.py", self.card.folder], [],
                           [self.backbone])
 
@@ -78,24 +127,35 @@ class Run:
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
         python = interpreter(framework)
         summary, predictions = work / "train_summary.json", work / "predict.jsonl"
-        device = ["--device", self.options.device]
+        device, card = ["--device", self.options.device], ["--model_card", self.card.name]
 
-        def command(name, words, inputs, outputs):
+        def command(name, words, inputs, outputs, more=list):
             return Command(name, [relative(word, tree) for word in [python, *words]], tree, inputs, outputs,
-                           work / f"{name}.log")
+                           work / f"{name}.log", more)
+
+        def checkpoint():
+            if not summary.is_file():
+                raise UserError(f"{summary}: is not there; run the stage train first")
+            return work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
 
         if stage == "train":
-            train, valid = self.data / "train.jsonl", self.data / "valid.jsonl"
-            yield command("train", ["src/gpt2_ft.py", "--train_data", train, "--valid_data", valid, "--model_card",
-                                    self.card.name, "--init_checkpoint", self.backbone, "--work_dir", work, *device,
-                                    *as_words(self.training)], [train, valid, self.backbone], [summary])
+            train, valid = (self.given.get(f"{split}_data", self.data / f"{split}.jsonl")
+                            for split in ("train", "valid"))
+            lora = self.given.get("lora_checkpoint")
+            yield command("train", ["src/gpt2_ft.py", "--train_data", train, "--valid_data", valid, *card,
+                                    "--init_checkpoint", self.backbone, *(["--lora_checkpoint", lora] if lora else []),
+                                    "--work_dir", work, *device, *as_words(self.training)],
+                          [train, valid, *weight_files(self.backbone), *weight_files(lora)],
+                          [summary, work / "train_log.jsonl"], lambda: [checkpoint()])
         if stage == "beam":
-            checkpoint = work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
-            test = self.data / "test.jsonl"
-            yield command("beam", ["src/gpt2_beam.py", "--data", test, "--model_card", self.card.name,
-                                   "--init_checkpoint", self.backbone, "--lora_checkpoint", checkpoint, "--work_dir",
-                                   work, "--output_file", predictions.name, *device, *as_words(self.beam)],
-                          [test, self.backbone, checkpoint], [predictions])
+            test, lora = self.data / "test.jsonl", checkpoint()
+            # A checkpoint says which backbone it belongs to; what a user gave may hold LoRA arrays of its own.
+            weights = (["--init_checkpoint", lora] if "init_checkpoint" in self.given
+                       else ["--init_checkpoint", self.backbone, "--lora_checkpoint", lora])
+            yield command("beam", ["src/gpt2_beam.py", "--data", test, *card, *weights, "--work_dir", work,
+                                   "--output_file", predictions.name, *device, *as_words(self.beam)],
+                          [test, *weight_files(self.backbone), lora],
+                          [predictions, work / f"{predictions.name}.summary.json"])
         for score_set in self.score_sets:
             if stage == "decode":
                 yield decode_command(self.task.scoring, score_set, command, work, self.data)
@@ -154,6 +214,7 @@ def main(argv: list[str]) -> None:
     """Runs the chosen stages."""
     options, train, beam = parse(argv)
     run = Run(options, train, beam)
+    run.check_flags()
     chosen = options.stages.split(",")
     started = time.perf_counter()
     if "data" in chosen:

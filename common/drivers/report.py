@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.checks import check_shape
+from common.checks import check_shape, shortened
+from common.drivers.commands import check_done
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.errors import UserError
 from common.files import atomic_write, read_json, read_json_lines, write_json
@@ -72,13 +73,75 @@ def last_average_loss(path):
     return losses[-1] if losses else None
 
 
-def same_predictions(work, frameworks):
-    """Returns the share of test rows for which all frameworks give the same tokens."""
-    predictions = [[record["predict"] for _, record in read_json_lines(Path(work) / framework / "predict.jsonl",
-                                                                       {"predict": list})]
-                   for framework in frameworks]
-    equal = [all(row == first for row in others) for first, *others in zip(*predictions)]
-    return sum(equal) / len(equal)
+def same_predictions(work, results):
+    """Returns the share of test rows for which all frameworks give the same tokens.
+
+    Args:
+        work: folder of the run.
+        results: ``{framework: what collect returns}``.
+
+    Raises:
+        UserError: a file of predictions has other rows than its summary says, or than another one.
+    """
+    predictions = {}
+    for framework, result in results.items():
+        path = Path(work) / framework / "predict.jsonl"
+        found = [(record["id"], record["predict"])
+                 for _, record in read_json_lines(path, {"id": int, "predict": list})]
+        if len(found) != result["test"]["rows"]:
+            raise UserError(f"{path}: holds {len(found)} rows, but beam search wrote {result['test']['rows']} "
+                            f"({path.name}.summary.json); run --stages beam,decode,score --framework {framework} again")
+        predictions[framework] = dict(found)
+    first, *others = predictions.values()
+    if any(first.keys() != other.keys() for other in others):
+        raise UserError(f"{work}: predict.jsonl has other rows in {' than in '.join(predictions)}; run --stages "
+                        "beam,decode,score again")
+    return sum(all(other[row] == tokens for other in others) for row, tokens in first.items()) / len(first)
+
+
+# What may differ between the frameworks of one run: where it was written and where it ran.
+PLACES = ("work_dir", "device")
+
+
+def check_alike(results):
+    """Checks that all frameworks were trained with the same flags for as long, and searched the same rows.
+
+    Args:
+        results: ``{framework: what collect returns}``.
+
+    Raises:
+        UserError: they were not; the message has what differs.
+    """
+    facts = {framework: {**{f"--{name}": value for name, value in result["arguments"].items() if name not in PLACES},
+                         **{name: result["description"][name] for name in ("steps", "epochs", "precision")},
+                         **{f"test {name}": value for name, value in result["test"].items()}}
+             for framework, result in results.items()}
+    (first, one), *others = facts.items()
+    for framework, other in others:
+        differing = [f"{name} {shortened(one.get(name))} and {shortened(other.get(name))}"
+                     for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+        if differing:
+            raise UserError(f"{NAMES[first]} and {NAMES[framework]} are not of one run: {'; '.join(differing[:4])}; "
+                            "run the stages of one of them again with the flags of the other, or report each alone "
+                            "with --framework")
+
+
+def check_stages(run):
+    """Checks that every stage ran with the flags of this report on what the stage before it wrote, in all frameworks.
+
+    Raises:
+        UserError: a stage has not ended, ran with other flags, or a file is another one now.
+    """
+    read = {}
+    for framework in run.frameworks:
+        for stage in ("train", "beam", "decode", "score"):
+            for command in run.commands(framework, stage):
+                stamp = run.work / framework / "stamps" / f"{command.name}.json"
+                files = check_done(command, stamp, run.work, is_current=True)
+                for name, digest in files.items():
+                    if read.setdefault(name, digest) != digest:
+                        raise UserError(f"{name}: {framework}'s {command.name} read or wrote another file of this name "
+                                        f"than a stage before it ({stamp}); run the stages again")
 
 
 def format_number(value):
@@ -138,10 +201,11 @@ def build_report(run) -> tuple[dict, str]:
     """Returns what results.json and table.md of a run hold: a document and a text.
 
     Raises:
-        UserError: a stage before the report has not been run.
+        UserError: a stage before the report has not been run, or the frameworks ran on different things.
     """
     frameworks = run.frameworks
     results = {framework: collect(run.work, framework, run.task.scoring, run.score_sets) for framework in frameworks}
+    check_alike(results)
     first = results[frameworks[0]]
     lines = [f"# {run.title}", "", markdown_table(results, frameworks)]
     lines.append(f"{first['test']['rows']} test rows, {first['test']['contexts']} distinct contexts; "
@@ -158,7 +222,7 @@ def build_report(run) -> tuple[dict, str]:
               f"{result['description']['precision']}." for framework, result in results.items()]
     document = {"title": run.title, "command": run.options.command, "frameworks": results}
     if len(frameworks) == 2:
-        document["same_predictions"] = same_predictions(run.work, frameworks)
+        document["same_predictions"] = same_predictions(run.work, results)
         lines.append(f"Both frameworks predict the same tokens for {document['same_predictions']:.1%} of the rows.")
     return document, "\n\n".join(line.strip() for line in lines if line) + "\n"
 
@@ -167,8 +231,9 @@ def write_report(run) -> None:
     """Writes results.json, table.md and loss_curve.png into the work directory and prints the table.
 
     Raises:
-        UserError: a stage before it has not been run.
+        UserError: a stage before it has not been run, or not with these flags on the files that are there.
     """
+    check_stages(run)
     document, table = build_report(run)
     write_json(run.work / "results.json", document)
     with atomic_write(run.work / "table.md") as file:

@@ -1,52 +1,22 @@
-"""The checkpoints of training: a frozen GPT-2 backbone and, in separate files, the LoRA arrays trained on it."""
+"""The weights that a command line names: a frozen GPT-2 backbone and the LoRA arrays on it, checked to fit."""
 
-import dataclasses
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 
-from common.checks import parse_json, shortened
+from common.checks import printable
 from common.errors import UserError
-from common.files import atomic_write, sha256_of
+from common.files import sha256_of
 from common.model.initial_weights import RANDOM, random_backbone
 from common.model.lora_arrays import LoraSettings, lora_shapes
+from common.model.lora_file import LoraRecord, read_checkpoint, read_record
 from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
-from common.model.weight_files import open_safetensors, read_arrays, resolve_checkpoint, say_once, shard_files, shorten
+from common.model.weight_files import resolve_checkpoint, say_once, shard_files, shorten
 from common.paths import ROOT
-
-METADATA_KEY = "lora_record"
-RECORD_SHAPE = {"model_card": str, "lora_dim": int, "lora_alpha": float, "lora_targets": [str], "step": int,
-                "backbone_path": str, "backbone_sha256": str}
-
-
-@dataclass(frozen=True)
-class LoraRecord:
-    """What the metadata of a LoRA-only file records.
-
-    Attributes:
-        model_card: name of the backbone's ModelCard.
-        lora_dim: rank r.
-        lora_alpha: the update is scaled by ``lora_alpha / lora_dim``.
-        lora_targets: the projections with an update.
-        step: optimizer steps so far.
-        backbone_path: the backbone's file, relative to the project's root if it is inside.
-        backbone_sha256: its hash, see ``backbone_hash``.
-    """
-
-    model_card: str
-    lora_dim: int
-    lora_alpha: float
-    lora_targets: tuple[str, ...] = ("q", "v")
-    step: int = 0
-    backbone_path: str = ""
-    backbone_sha256: str = ""
 
 
 def new_record(card: ModelCard, settings: LoraSettings, init_checkpoint: str | os.PathLike) -> LoraRecord:
@@ -106,81 +76,30 @@ def find_backbone(record: LoraRecord, lora_path: str | os.PathLike) -> str:
         return RANDOM
     path = os.path.join(ROOT, recorded)  # an absolute path stays as it is
     if not os.path.isfile(path):
-        raise UserError(f"{lora_path}: holds LoRA arrays only, and its backbone {recorded or '(none recorded)'} does "
-                        f"not exist; give the backbone as --init_checkpoint and this file as --lora_checkpoint")
+        raise UserError(f"{lora_path}: holds LoRA arrays only, and its backbone "
+                        f"{printable(recorded) or '(none recorded)'} does not exist; give the backbone as "
+                        "--init_checkpoint and this file as --lora_checkpoint")
     found = backbone_hash(path)
     if found != record.backbone_sha256:
-        raise UserError(f"{lora_path}: was trained on {recorded} with sha256 {record.backbone_sha256}, but {path} has "
-                        f"{found}; restore that file or, if you know that the weights are the same, give it as "
-                        f"--init_checkpoint and this file as --lora_checkpoint")
+        raise UserError(f"{lora_path}: was trained on {printable(recorded)} with sha256 "
+                        f"{printable(record.backbone_sha256)}, but {printable(path)} has {found}; restore that file "
+                        "or, if you know that the weights are the same, give it as --init_checkpoint and this file as "
+                        "--lora_checkpoint")
     return path
 
 
-def save_lora(path: str | os.PathLike, arrays: dict[str, np.ndarray], record: LoraRecord) -> None:
-    """Writes a LoRA-only safetensors file atomically; the same arrays and record give the same bytes.
+def steps_before(init_checkpoint: str | os.PathLike, lora_checkpoint: str | os.PathLike | None) -> int:
+    """Returns how many training steps are behind the LoRA arrays that a run starts from, as their file records it.
 
     Args:
-        path: the file, by convention ``model.{step}.safetensors``.
-        arrays: ``{name: array}`` with names like ``transformer.h.0.attn.c_attn.lora_A``; written as float32.
-        record: the LoraRecord for the file's metadata.
+        init_checkpoint, lora_checkpoint: as for ``load_weights``.
 
     Raises:
-        ValueError: there is no array, or one that is not LoRA's.
+        UserError: as ``read_record``, or there is no such file.
     """
-    others = [name for name in arrays if not is_lora(name)]
-    if others or not arrays:
-        raise ValueError(f"{path}: expected LoRA arrays only, found {shorten(others) or 'nothing'}")
-    packed = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
-    metadata = {METADATA_KEY: json.dumps(dataclasses.asdict(record))}
-    with atomic_write(path, "wb") as file:
-        file.write(safetensors.numpy.save(packed, metadata))
-
-
-def read_record(path: str | os.PathLike) -> LoraRecord | None:
-    """Returns the LoraRecord in a file's metadata, or None if it has none.
-
-    Raises:
-        UserError: the file is damaged, or its record has other fields.
-    """
-    if not str(path).endswith(".safetensors"):
-        return None
-    with open_safetensors(path) as file:
-        text = (file.metadata() or {}).get(METADATA_KEY)
-    if text is None:
-        return None
-    where = f"{path}: the record of its LoRA settings"
-    fields = parse_json(text, where, RECORD_SHAPE)
-    unknown = sorted(fields.keys() - RECORD_SHAPE.keys())
-    if unknown:
-        raise UserError(f"{where}: has {shortened(unknown[0])}, which this version of the program does not know")
-    return LoraRecord(**{**fields, "lora_targets": tuple(fields["lora_targets"])})
-
-
-def read_lora(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], LoraRecord | None]:
-    """Reads the LoRA arrays of a checkpoint.
-
-    Returns:
-        ``({name: float32 array}, LoraRecord or None)``, without the backbone that the file may also hold.
-
-    Raises:
-        UserError: as ``read_arrays``, or the file has no LoRA array.
-    """
-    path = resolve_checkpoint(path)
-    backbone, lora = split_arrays(read_arrays(path))
-    if not lora:
-        raise UserError(f"{path}: no lora_A or lora_B among its {len(backbone)} arrays, expected a LoRA checkpoint")
-    return lora, read_record(path)
-
-
-def is_lora(name: str) -> bool:
-    """Tells whether a name is that of a LoRA array, ``….lora_A`` or ``….lora_B``."""
-    return name.endswith((".lora_A", ".lora_B"))
-
-
-def split_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Splits ``{name: array}`` into ``(backbone, lora)``."""
-    return ({name: array for name, array in arrays.items() if not is_lora(name)},
-            {name: array for name, array in arrays.items() if is_lora(name)})
+    path = lora_checkpoint or init_checkpoint
+    record = None if path == RANDOM else read_record(resolve_checkpoint(path))
+    return record.step if record else 0
 
 
 def check_shapes(found: dict[str, np.ndarray], expected: Mapping[str, tuple[int, ...]],
@@ -227,7 +146,7 @@ def check_record(record: LoraRecord, path: str | os.PathLike, settings: LoraSett
 
 
 def _as_flags(rank, alpha, targets):
-    return f"--lora_dim {rank} --lora_alpha {alpha:g} --lora_targets {','.join(targets)}"
+    return printable(f"--lora_dim {rank} --lora_alpha {alpha:g} --lora_targets {','.join(targets)}")
 
 
 def load_weights(
@@ -252,8 +171,7 @@ def load_weights(
             that a file records differ.
     """
     path = init_checkpoint if init_checkpoint == RANDOM else resolve_checkpoint(init_checkpoint)
-    backbone, lora = split_arrays(_read_backbone(path, card))
-    record = read_record(path) if lora else None
+    backbone, lora, record = (random_backbone(card), {}, None) if path == RANDOM else read_checkpoint(path)
     lora_path = backbone_path = path
     if lora_checkpoint:
         if not backbone:
@@ -262,35 +180,50 @@ def load_weights(
         if lora:
             say_once(f"the LoRA arrays of {path} are replaced by those of {lora_checkpoint}")
         lora_path = resolve_checkpoint(lora_checkpoint)
-        lora, record = read_lora(lora_path)
-        _warn_of_another_backbone(record, lora_path, backbone_path)
+        lora, record = _lora_on(backbone, backbone_path, lora_path)
     if record and record.model_card != card.name:
-        raise UserError(f"{lora_path}: was trained with --model_card {record.model_card}, but the flags say "
+        raise UserError(f"{lora_path}: was trained with --model_card {printable(record.model_card)}, but the flags say "
                         f"{card.name}; use the flags of its training")
     if not backbone and lora:
         if record is None:
             raise UserError(f"{path}: holds LoRA arrays only and does not say which backbone they belong to; give the "
                             "backbone as --init_checkpoint and this file as --lora_checkpoint")
         backbone_path = find_backbone(record, path)
-        backbone, _ = split_arrays(_read_backbone(backbone_path, card))
+        backbone = random_backbone(card) if backbone_path == RANDOM else read_checkpoint(backbone_path)[0]
     check_shapes(backbone, backbone_shapes(card), backbone_path)
-    if record:
-        check_record(record, lora_path, settings)
     if lora:
-        expected = lora_shapes(card, settings)
-        _check_rank(lora, expected, lora_path)
-        check_shapes(lora, expected, lora_path)
+        _check_lora(lora, record, lora_path, card, settings)
     return backbone, lora or None, record
 
 
-def _read_backbone(path, card):
-    return random_backbone(card) if path == RANDOM else read_arrays(path)
-
-
-def _warn_of_another_backbone(record, lora_path, backbone_path):
+def _lora_on(backbone, backbone_path, lora_path):
+    """Reads the LoRA arrays of a file and their record; what else it holds must be of the backbone that they go on."""
+    others, lora, record = read_checkpoint(lora_path)
+    if not lora:
+        raise UserError(f"{lora_path}: no lora_A or lora_B among its {len(others)} arrays, expected a LoRA checkpoint")
+    foreign = [name for name, array in others.items() if not np.array_equal(array, backbone.get(name))]
+    if foreign:
+        raise UserError(f"{lora_path}: holds {len(foreign)} arrays that are neither LoRA's nor those of "
+                        f"{backbone_path}: {shorten(foreign)}; a file with its own backbone goes alone, as "
+                        "--init_checkpoint")
     if record and record.backbone_sha256 and record.backbone_sha256 != backbone_hash(backbone_path):
-        say_once(f"{lora_path} was trained on {record.backbone_path} (sha256 {record.backbone_sha256}), and "
-                 f"{backbone_path} is another file: results differ unless it holds the same weights")
+        say_once(f"{lora_path} was trained on {printable(record.backbone_path)} (sha256 "
+                 f"{printable(record.backbone_sha256)}), and {backbone_path} is another file: results differ unless it "
+                 "holds the same weights")
+    return lora, record
+
+
+def _check_lora(lora, record, path, card, settings):
+    """Checks that LoRA arrays fit the LoraSettings of the flags, by their record as far as there is one."""
+    if record:
+        check_record(record, path, settings)
+    expected = lora_shapes(card, settings)
+    _check_rank(lora, expected, path)
+    check_shapes(lora, expected, path)
+    if record is None:
+        say_once(f"{path} does not say how it was trained: taken as "
+                 f"{_as_flags(settings.rank, settings.alpha, settings.targets)}; another alpha, or other targets of "
+                 "the same shapes, could not be noticed")
 
 
 def _check_rank(lora, expected, path):

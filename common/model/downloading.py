@@ -2,21 +2,26 @@
 
     bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large]... [--source DIR]
 
-Without --source they come from the Hugging Face hub, through its cache: an interrupted download continues where it
-stopped. With --source they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in
-shards with their index) or from DIR/<name>-pytorch_model.bin. A valid backbone that is already there is left unchanged.
+Without --source they come from the Hugging Face hub, in one revision, each file compared with the checksum that the hub
+gives for it, through its cache: an interrupted download continues where it stopped. With --source they are copied from
+DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in shards with their index) or from
+DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A valid backbone that is already there is
+left unchanged.
 """
 
 import argparse
+import hashlib
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tqdm
 
-from common.errors import UserError
-from common.files import atomic_write, write_json
+from common.checks import printable
+from common.errors import UserError, note
+from common.files import atomic_write, read_lines, sha256_of, write_json
 from common.model.checkpoint import check_shapes
 from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
 from common.model.weight_files import FOLDER_FILES, read_arrays, resolve_checkpoint, shard_files
@@ -24,6 +29,28 @@ from common.paths import PRETRAINED
 from common.vocabulary import END_OF_TEXT
 
 REPOSITORY_OWNER = "openai-community"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One revision of a model on the hub.
+
+    Attributes:
+        revision: the commit's id.
+        sha256: of its model.safetensors, where it is known here too.
+    """
+
+    revision: str
+    sha256: str | None = None
+
+
+PUBLISHED = {
+    "gpt2": Published("607a30d783dfa663caf39e06633721c8d4cfcd7e",
+                      "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"),
+    "gpt2-medium": Published("6dcaa7a952f72f9298047fd5137cd6e4f05f41da"),
+    "gpt2-large": Published("32b71b12589c2f8d625668d2335a01cac3249519"),
+}
+WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
 # gpt2.nano is part of this repository
 CARDS = {card.folder: card for card in MODEL_CARDS.values() if card.name != "gpt2.nano"}
 CHUNK_BYTES = 1 << 24
@@ -51,17 +78,37 @@ def provide(name: str, source: str | None) -> None:
     weights, config = find_source(name, source) if source else download(name)
     check(name, weights)
     if config:
-        install(config, folder / "config.json", may_link=False)
+        install(config, folder / CONFIG, may_link=False)
     else:
-        write_json(folder / "config.json", config_of(CARDS[name]))
-    for file in dict.fromkeys([*shard_files(weights), weights]):  # an index comes last: it makes the model complete
-        install(file, folder / os.path.basename(file).removeprefix(f"{name}-"), may_link=not source)
+        write_json(folder / CONFIG, config_of(CARDS[name]))
+    files = {os.path.basename(file).removeprefix(f"{name}-"): file
+             for file in [*shard_files(weights), weights]}  # an index comes last: it makes the model complete
+    with atomic_write(folder / SUMS) as sums:
+        sums.writelines(f"{sha256_of(file)}  {target}\n" for target, file in files.items())
+    for target, file in files.items():
+        install(file, folder / target, may_link=not source)
     print(f"{resolve_checkpoint(folder)}: {'copied' if source else 'downloaded'} and valid")
 
 
 def check(name: str, path: str) -> None:
-    """Raises UserError unless the file holds exactly the arrays of the model card."""
+    """Checks that a model's files are those that SHA256SUMS beside it records, and hold the model card's arrays.
+
+    A model.safetensors that is not the published one is said to be another.
+
+    Raises:
+        UserError: they are not.
+    """
+    sums = Path(path).with_name(SUMS)
+    recorded = dict(line.split()[::-1] for _, line in read_lines(sums) if len(line.split()) == 2
+                    ) if sums.is_file() else {}
+    for file in dict.fromkeys([*shard_files(path), path]):
+        expected = recorded.get(os.path.basename(file))
+        if expected and sha256_of(file) != expected:
+            raise UserError(f"{file}: has changed since it was checked: its sha256 is not the {expected} in {sums}")
     check_shapes(read_arrays(path), backbone_shapes(CARDS[name]), path)
+    published = PUBLISHED[name].sha256
+    if published and os.path.basename(path) == WEIGHTS and sha256_of(path) != published:
+        note(f"{path}: has the arrays of {name}, but is not the published file, whose sha256 is {published}")
 
 
 def find_source(name: str, source: str) -> tuple[str, str | None]:
@@ -84,15 +131,18 @@ def download(name: str) -> tuple[str, str]:
     """Downloads the model file and config.json to the Hugging Face cache, unless they are there; returns their paths.
 
     Raises:
-        UserError: the hub cannot be reached or refuses.
+        UserError: the hub cannot be reached or refuses, or what came is not what the hub has.
     """
     import huggingface_hub  # importing it takes a second, which --source and --help should not cost
 
-    print(f"{REPOSITORY_OWNER}/{name}: downloading", file=sys.stderr)
+    repository, revision = f"{REPOSITORY_OWNER}/{name}", PUBLISHED[name].revision
+    print(f"{repository}: downloading revision {revision}", file=sys.stderr)
     try:
-        weights, config = (huggingface_hub.hf_hub_download(f"{REPOSITORY_OWNER}/{name}", file)
-                           for file in ("model.safetensors", "config.json"))
-        return weights, config
+        paths, checksums = {}, {}
+        for file in (WEIGHTS, CONFIG):
+            paths[file] = huggingface_hub.hf_hub_download(repository, file, revision=revision)
+            url = huggingface_hub.hf_hub_url(repository, file, revision=revision)
+            checksums[file] = huggingface_hub.get_hf_file_metadata(url).etag or ""
     except Exception as error:  # the hub's client and the network layers raise many kinds
         cause: BaseException = error
         while deeper := cause.__cause__ or cause.__context__:
@@ -102,6 +152,25 @@ def download(name: str) -> tuple[str, str]:
                         f"this again, or copy that repository's model.safetensors and config.json from another "
                         f"machine to DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} "
                         "--source DIR") from error
+    for file, path in paths.items():
+        check_download(path, checksums[file])
+    return paths[WEIGHTS], paths[CONFIG]
+
+
+def check_download(path: str, checksum: str) -> None:
+    """Checks a file against what the hub gives for it: the SHA-256 of a large file, git's id of a small one.
+
+    Raises:
+        UserError: it is another file.
+    """
+    if len(checksum) == 40:  # git's id is the SHA-1 of a header and the content
+        content = Path(path).read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    else:
+        found = sha256_of(path)
+    if found != checksum:
+        raise UserError(f"{os.path.realpath(path)}: the download is damaged: its checksum is {found}, and the hub "
+                        f"gives {printable(checksum) or 'none'}; delete it and run this again")
 
 
 def install(source: str, target: Path, may_link: bool) -> None:

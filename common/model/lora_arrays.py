@@ -39,8 +39,8 @@ class LoraSettings:
         unknown = [target for target in self.targets if target not in TARGETS]
         if unknown or not self.targets:
             raise UserError(f"LoRA targets {','.join(self.targets) or '(none)'}: expected some of {','.join(TARGETS)}")
-        if self.rank < 1:
-            raise UserError(f"LoRA rank {self.rank}: expected 1 or more (full fine-tuning is not offered)")
+        if len(set(self.targets)) < len(self.targets):
+            raise UserError(f"LoRA targets {','.join(self.targets)}: a projection has one update; name each once")
 
     def layer_arguments(self, *targets: str) -> dict[str, Any]:
         """Returns the keyword arguments of a MergedLinear whose output is the outputs of ``targets``, concatenated."""

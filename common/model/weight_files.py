@@ -5,14 +5,14 @@ import json
 import os
 import re
 import struct
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import safetensors
 
-from common.errors import UserError
+from common.checks import printable
+from common.errors import UserError, note
 from common.files import read_json
 from common.model.torch_pickle import ZIP_MAGIC, read_torch, widen_bfloat16
 from common.paths import PRETRAINED
@@ -21,11 +21,15 @@ SUFFIXES = (".safetensors", ".pt", ".bin", ".pth")
 INDEX = ".index.json"
 FOLDER_FILES = ("model.safetensors", "model.safetensors" + INDEX, "pytorch_model.bin", "pytorch_model.bin" + INDEX)
 WRAPPERS = ("model_state_dict", "state_dict")
+WRAPPING_MODULES = ("module", "_orig_mod")  # DataParallel's and torch.compile's parts of a name
+PEFT_NAME = re.compile(r"base_model\.model\..*|.*\.lora_[AB]\.(\w+\.)?weight")
 ATTENTION_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # the causal mask, which older files contain
 OUTPUT_EMBEDDINGS = ("lm_head.weight", "lm_head.decoder.weight")
 INPUT_EMBEDDING = "transformer.wte.weight"
 NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")  # of safetensors
 LISTED = 4  # names that a message shows of a longer list
+# How many bytes of float32 one byte of a file can be: twice as many from 16 bits, twice for the tied output embedding.
+MOST_BYTES_OF_ONE = 4
 
 
 def resolve_checkpoint(path: str | os.PathLike) -> str:
@@ -63,9 +67,9 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
 
 
 @functools.lru_cache(None)
-def say_once(note: str) -> None:
+def say_once(sentence: str) -> None:
     """Writes a note to stderr; each text once per process."""
-    print(f"note: {note}", file=sys.stderr)
+    note(sentence)
 
 
 def _checkpoints_in(folder):
@@ -78,9 +82,9 @@ def _checkpoints_in(folder):
 
 
 def shorten(names: Sequence[str], most: int = LISTED) -> str:
-    """Joins names with commas; a list of more than ``most`` ends in ``and N more``."""
+    """Joins names, as far as they can be printed, with commas; of more than ``most`` the end is ``and N more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(printable, names[:most])) + more
 
 
 def shard_files(path: str) -> list[str]:
@@ -91,8 +95,11 @@ def shard_files(path: str) -> list[str]:
     """
     if not path.endswith(INDEX):
         return [path]
-    weight_map = read_json(path).get("weight_map", {})
-    shards = [os.path.join(os.path.dirname(path), name) for name in sorted(set(weight_map.values()))]
+    names = sorted(set(read_json(path, {"weight_map": {str: str}})["weight_map"].values()))
+    elsewhere = [name for name in names if os.path.basename(name) != name]
+    if elsewhere:
+        raise UserError(f"{path}: lists {shorten(elsewhere)}, expected names of files beside it")
+    shards = [os.path.join(os.path.dirname(path), name) for name in names]
     missing = [shard for shard in shards if not os.path.isfile(shard)]
     if missing or not shards:
         lacking = f", and {shorten(missing)} does not exist" if missing else ""
@@ -112,14 +119,14 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         tied to the input embedding, are removed.
 
     Raises:
-        UserError: the file does not exist, is not a checkpoint, is damaged, or holds something else than
-            floating-point arrays.
+        UserError: the file does not exist, is not a checkpoint, is damaged, is PEFT's, holds something else than
+            floating-point arrays or numbers that are not finite, or its arrays are larger than the file can hold.
     """
     path = resolve_checkpoint(path)
-    arrays = {}
-    for shard in shard_files(path):
+    arrays, shards = {}, shard_files(path)
+    for shard in shards:
         arrays.update(_unwrap(_read_file(shard), shard))
-    return _canonical(arrays, path)
+    return _canonical(arrays, path, sum(map(os.path.getsize, shards)))
 
 
 def _read_file(path):
@@ -145,7 +152,7 @@ def _read_safetensors(path):
             elif dtype in NUMPY_DTYPES:
                 arrays[name] = file.get_tensor(name)
             else:
-                raise UserError(f"{path}: {name} has dtype {dtype}, expected F32, F16, BF16 or F64")
+                raise UserError(f"{path}: {printable(name)} has dtype {dtype}, expected F32, F16, BF16 or F64")
     return arrays
 
 
@@ -175,33 +182,66 @@ def _unwrap(found, path):
     for wrapper in WRAPPERS:
         if isinstance(found.get(wrapper), dict):
             return _unwrap(found[wrapper], path)
-    others = [str(name) for name, value in found.items() if not isinstance(value, np.ndarray)]
+    others = [str(name) for name, value in found.items()
+              if not isinstance(name, str) or not isinstance(value, np.ndarray)]
     if others:
-        raise UserError(f"{path}: {shorten(others)}: not arrays; expected a state dict, as the root or under "
-                        f"{' or '.join(WRAPPERS)}")
+        raise UserError(f"{path}: {shorten(others)}: not arrays; expected a state dict, {{name: array}}, as the root "
+                        f"or under {' or '.join(WRAPPERS)}")
     return found
 
 
-def _canonical(arrays, path):
+def _canonical(arrays, path, file_bytes):
     """Returns the arrays under their full names as float32, without those that a GPT-2 does not need."""
-    renamed = {}
+    kept = {}
     for name, array in arrays.items():
-        short = name
-        while short.startswith("module."):
-            short = short[len("module."):]
+        if PEFT_NAME.fullmatch(name):
+            raise UserError(f"{path}: {printable(name)} is a name of Hugging Face's PEFT, whose updates are others: "
+                            "one for all of attn.c_attn, where here query, key and value have one each; train anew, or "
+                            "merge it with PEFT's merge_and_unload() and give the result as --init_checkpoint")
+        short = ".".join(part for part in name.split(".") if part not in WRAPPING_MODULES)
         short = short.removeprefix("transformer.")
         if ATTENTION_BUFFER.fullmatch(short):
             continue
         full = short if short in OUTPUT_EMBEDDINGS else "transformer." + short
-        if full in renamed:
-            raise UserError(f"{path}: {name} appears twice, under different prefixes; expected one array of this name")
+        if full in kept:
+            raise UserError(f"{path}: {printable(name)} appears twice, under different prefixes; expected one array of "
+                            "this name")
         if not np.issubdtype(array.dtype, np.floating):
-            raise UserError(f"{path}: {name} has dtype {array.dtype}, expected floating-point weights")
-        renamed[full] = np.ascontiguousarray(array, np.float32)
+            raise UserError(f"{path}: {printable(name)} has dtype {array.dtype}, expected floating-point weights")
+        kept[full] = array
+    needed = 4 * sum(array.size for array in kept.values())
+    if needed > MOST_BYTES_OF_ONE * file_bytes:  # a torch file's array can be one number, read again and again
+        raise UserError(f"{path}: its arrays would have {needed} bytes, and the file has {file_bytes}: they are views "
+                        "of less data; save them with tensor.clone()")
+    return _without_output_embedding({name: _as_float32(array, name, path) for name, array in kept.items()}, path)
+
+
+def _as_float32(array, name, path):
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
+    check_finite(name, array, path, "it belongs to a training that has diverged, or is damaged")
+    return array
+
+
+def check_finite(name: str, array: np.ndarray, path: str | os.PathLike, reason: str) -> None:
+    """Checks that an array of weights, read from or to be written to a file, holds finite numbers alone.
+
+    Raises:
+        UserError: it does not; the message ends with ``reason``.
+    """
+    # NaN is the least and the largest of what it is among; this is eight times faster than looking at each number.
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        count = array.size - np.count_nonzero(np.isfinite(array))
+        raise UserError(f"{path}: {printable(name)} holds {count} of {array.size} numbers that are NaN or infinite: "
+                        f"{reason}")
+
+
+def _without_output_embedding(arrays, path):
+    """Returns the arrays without the output embedding, which has to be the input embedding's equal."""
     for name in OUTPUT_EMBEDDINGS:
-        if name in renamed:
-            output = renamed.pop(name)
-            if not np.array_equal(renamed.setdefault(INPUT_EMBEDDING, output), output):
+        if name in arrays:
+            output = arrays.pop(name)
+            if not np.array_equal(arrays.setdefault(INPUT_EMBEDDING, output), output):
                 raise UserError(f"{path}: {name} differs from {INPUT_EMBEDDING}; GPT-2 ties the two, so the file "
                                 "belongs to another model")
-    return renamed
+    return arrays

@@ -1,19 +1,82 @@
 """Command lines of training and beam search: the original program's flags, each one working or refused."""
 
 import argparse
+import os
+from dataclasses import dataclass
 
-from common.errors import UserError
+from common.checks import shortened
+from common.errors import UserError, note
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
+from common.run.dropout import ROW_BITS
 from common.vocabulary import END_OF_TEXT
 
 PRECISION_FLAGS = [name for name in PRECISIONS if name != DEFAULT_PRECISION]
+MOST = 2**31 - 1  # what both frameworks' integers hold
+LARGEST = 3e38  # below float32's largest number
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a flag may have; NaN and the infinite ones are in no range.
+
+    Attributes:
+        low, high: the bounds.
+        is_above, is_below: whether a number has to be more than ``low``, or less than ``high``.
+        remark: what else there is to say to someone whose number is outside.
+    """
+
+    low: float
+    high: float = MOST
+    is_above: bool = False
+    is_below: bool = False
+    remark: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.is_above else self.low <= value) and (
+            value < self.high if self.is_below else value <= self.high)
+
+    def __str__(self) -> str:
+        low, high = (str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (self.low, self.high))
+        return f"{'more than' if self.is_above else 'at least'} {low} and " \
+               f"{'less than' if self.is_below else 'at most'} {high}"
+
+
+COUNT, NOT_NEGATIVE, SHARE = Range(1), Range(0, LARGEST), Range(0, 1, is_below=True)
+# Of every flag that is a number. What depends on a second flag or on the model is checked where both are known.
+RANGES = {
+    "seq_len": Range(2), "lora_dim": Range(1, remark="full fine-tuning is not offered"),
+    "lora_alpha": Range(0, LARGEST, is_above=True), "random_seed": Range(0),
+    # A row's index in its batch has so many bits where dropout is decided.
+    "train_batch_size": Range(1, 1 << ROW_BITS), "valid_batch_size": Range(1, 1 << ROW_BITS), "grad_acc": COUNT,
+    "clip": NOT_NEGATIVE, "label_smooth": SHARE, "lora_dropout": SHARE, "lr": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    # Without it the first update of a weight whose gradient is 0 would be 0 / 0; a smaller one is 0 on some devices.
+    "adam_epislon": Range(1e-30, LARGEST),
+    "adam_beta1": SHARE, "adam_beta2": SHARE, "warmup_step": Range(0), "max_epoch": COUNT, "max_step": COUNT,
+    "i_steps": Range(0), "i_lrs": NOT_NEGATIVE, "log_interval": COUNT, "eval_interval": COUNT, "save_interval": COUNT,
+    "eval_epoch": COUNT,
+    "batch_size": COUNT, "eval_len": COUNT, "min_length": Range(0), "beam": COUNT,
+    # Any length to this power is a number that float64 holds.
+    "length_penalty": Range(-100, 100), "no_repeat_ngram_size": Range(0),
+    # Any logit times or over this is a number that float32 holds.
+    "repetition_penalty": Range(1e-6, 1e6), "eos_token_id": Range(0),
+    "steps": COUNT, "contexts": COUNT,
+}
 
 
 def _parser(description):
     return argparse.ArgumentParser(description=description, allow_abbrev=False,
                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def _parse(parser, argv):
+    """Parses a command line; the help says each number's range."""
+    for action in parser._actions:
+        if action.dest in RANGES:
+            action.help = "; ".join(filter(None, [action.help, str(RANGES[action.dest])]))
+    return parser.parse_args(argv)
 
 
 def _add_common(parser):
@@ -63,6 +126,7 @@ def _add_training(parser):
     parser.add_argument("--eval_epoch", type=int, default=1, help="epochs between validation passes at an epoch's end")
     parser.add_argument("--no_shuffle", action="store_true", help="take the rows in file order")
     parser.add_argument("--lora_checkpoint", default=None, help="LoRA file to start from")
+    parser.add_argument("--overwrite", action="store_true", help="write into a work directory that has a run's files")
     parser.add_argument("--roll_interval", type=int, default=-1)
     parser.add_argument("--roll_lr", type=float, default=0.00001)
     parser.add_argument("--roll_step", type=int, default=100)
@@ -105,67 +169,83 @@ def _refuse(condition, sentence):
         raise UserError(sentence)
 
 
+def check_ranges(values):
+    """Checks flags one by one: a number lies in its range, and a text is not empty.
+
+    Args:
+        values: ``{name: value}``, some of the flags of the programs here; a list's elements count one by one.
+
+    Raises:
+        UserError: one does not; the message has the range.
+    """
+    for name, value in values.items():
+        _refuse(isinstance(value, str) and not value.strip(),
+                f"--{name} {value!r}: is empty; was it a variable without a value?")
+        for number in (value if isinstance(value, list) else [value]):
+            if isinstance(number, (int, float)) and name in RANGES and number not in RANGES[name]:
+                remark = RANGES[name].remark and f" ({RANGES[name].remark})"
+                raise UserError(f"--{name} {shortened(number)}: expected {RANGES[name]}{remark}")
+
+
 def _check_common(arguments):
+    check_ranges(vars(arguments))
     arguments.card = MODEL_CARDS[arguments.model_card]
     _refuse(arguments.platform != "local",
             f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")
-    _refuse(not 2 <= arguments.seq_len <= arguments.card.positions,
-            f"--seq_len {arguments.seq_len}: expected 2 to {arguments.card.positions}, the positions of "
+    _refuse(arguments.seq_len > arguments.card.positions,
+            f"--seq_len {arguments.seq_len}: expected at most {arguments.card.positions}, the positions of "
             f"{arguments.model_card}")
+    _refuse(arguments.lora_dim > arguments.card.width,
+            f"--lora_dim {arguments.lora_dim}: expected at most {arguments.card.width}, the width of "
+            f"{arguments.model_card}; an update of its matrices has no higher rank")
     arguments.precision = next((name for name in PRECISION_FLAGS if getattr(arguments, name)), DEFAULT_PRECISION)
     arguments.lora = LoraSettings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
                                   tuple(filter(None, arguments.lora_targets.split(","))))
 
 
-def _positive(arguments, *names):
-    for name in names:
-        value = getattr(arguments, name)
-        _refuse(value is not None and value < 1, f"--{name} {value}: expected 1 or more")
-
-
 def _points(text, flag, kind):
     try:
-        return [kind(point) for point in text.split(",")]
+        points = [kind(point) for point in text.split(",")]
     except ValueError:
         raise UserError(f"--{flag} {text!r}: expected comma-separated numbers, such as 0,500,1000") from None
+    check_ranges({flag: points})
+    return points
 
 
 def _check_training(arguments):
-    _positive(arguments, "train_batch_size", "valid_batch_size", "grad_acc", "log_interval", "eval_interval",
-              "save_interval", "eval_epoch", "max_epoch", "max_step")
     _refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
             "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
             "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
     _refuse(arguments.scheduler in ("inv_sqrt", "dev_perf"),
             f"--scheduler {arguments.scheduler}: the original program names it and keeps the rate constant; use "
             "--scheduler constant for that")
-    for name, low, high in (("label_smooth", 0, 1), ("lora_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
-        _refuse(not low <= getattr(arguments, name) < high,
-                f"--{name} {getattr(arguments, name)}: expected at least {low} and less than {high}")
-    for name in ("lr", "weight_decay", "clip", "warmup_step"):
-        _refuse(getattr(arguments, name) < 0, f"--{name} {getattr(arguments, name)}: expected 0 or more")
     arguments.i_steps = _points(arguments.i_steps, "i_steps", int)
     arguments.i_lrs = _points(arguments.i_lrs, "i_lrs", float)
     if arguments.scheduler == "cycle":
         _refuse(len(arguments.i_steps) != len(arguments.i_lrs) or len(arguments.i_steps) < 2
                 or sorted(set(arguments.i_steps)) != arguments.i_steps,
                 "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
-        arguments.max_step = arguments.i_steps[-1]
+        last = arguments.i_steps[-1]
+        if arguments.max_step not in (None, last):
+            note(f"--max_step {arguments.max_step} becomes {last}, the last of --i_steps")
+        arguments.max_step = last
     _refuse(arguments.max_epoch is None and arguments.max_step is None,
             "neither --max_epoch nor --max_step is given: training would have no end")
+    _refuse(arguments.max_step is not None and arguments.grad_acc > arguments.max_step,
+            f"--grad_acc {arguments.grad_acc}: more than the {arguments.max_step} steps of --max_step, so that the "
+            "weights would never be updated")
 
 
 def _check_search(arguments):
-    _positive(arguments, "batch_size", "eval_len", "beam")
     _refuse(arguments.eval_len >= arguments.seq_len,
             f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
-    _refuse(arguments.repetition_penalty <= 0,
-            f"--repetition_penalty {arguments.repetition_penalty}: expected more than 0")
-    _refuse(arguments.beam > arguments.card.vocabulary, f"--beam {arguments.beam}: larger than the vocabulary")
-    _refuse(arguments.no_repeat_ngram_size < 0 or arguments.min_length < 0,
-            "--no_repeat_ngram_size and --min_length: expected 0 or more")
+    _refuse(arguments.min_length > arguments.eval_len,
+            f"--min_length {arguments.min_length}: expected at most --eval_len {arguments.eval_len}")
+    _refuse(arguments.beam > arguments.card.vocabulary,
+            f"--beam {arguments.beam}: expected at most {arguments.card.vocabulary}, the size of the vocabulary")
     for token in arguments.eos_token_id:
-        _refuse(not 0 <= token < arguments.card.vocabulary, f"--eos_token_id {token}: no such token")
+        _refuse(token >= arguments.card.vocabulary, f"--eos_token_id {token}: no such token; expected less than "
+                                                    f"{arguments.card.vocabulary}")
 
 
 def _given(parser, words):
@@ -224,7 +304,7 @@ def training_arguments(argv, description):
     parser = _parser(description)
     _add_training(parser)
     _add_common(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     _check_common(arguments)
     _check_training(arguments)
     return arguments
@@ -243,9 +323,11 @@ def beam_arguments(argv, description):
     parser = _parser(description)
     _add_beam(parser)
     _add_common(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     _check_common(arguments)
     _check_search(arguments)
+    _refuse(os.path.basename(arguments.output_file) in ("", ".", ".."),
+            f"--output_file {arguments.output_file}: expected the name of a file in the work directory")
     return arguments
 
 
@@ -263,9 +345,8 @@ def alignment_arguments(argv, description):
     _add_search(parser)
     _add_training(parser)
     _add_common(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     _check_common(arguments)
     _check_training(arguments)
     _check_search(arguments)
-    _positive(arguments, "steps", "contexts")
     return arguments

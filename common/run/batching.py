@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.data.rows import read_encoded
-from common.errors import UserError
+from common.errors import UserError, note
 from common.run.dropout import step_key, token_keys
 
 
@@ -68,6 +68,32 @@ def read_rows(path):
     return rows
 
 
+def first_loss(row, objective):
+    """Returns the position of the first token of a Row that carries a loss, by ``--obj``."""
+    return 0 if objective == "jlm" else len(row.context) - 1
+
+
+def read_usable_rows(path, seq_len, objective="clm"):
+    """Reads an encoded data set as read_rows; says how many rows have nothing to predict, or lose their end.
+
+    Raises:
+        UserError: as read_rows, or no row has a token to predict.
+    """
+    rows = read_rows(path)
+    lengths = [len(row.context) + len(row.completion) for row in rows]
+    idle = [line for line, (row, length) in enumerate(zip(rows, lengths), 1)
+            if min(length, seq_len) <= first_loss(row, objective) + 1]
+    reason = f"their completion is empty, or their context has --seq_len {seq_len} tokens or more"
+    if len(idle) == len(rows):
+        raise UserError(f"{path}: none of its {len(rows)} rows has a token to predict: {reason}")
+    if idle:
+        note(f"{path}: {len(idle)} of {len(rows)} rows have no token to predict, the first in line {idle[0]}: {reason}")
+    cut = sum(length > seq_len for length in lengths)
+    if cut:
+        note(f"{path}: {cut} of {len(rows)} rows are longer than --seq_len {seq_len} and lose their end")
+    return rows
+
+
 def pack(sequences):
     """Returns lists of token ids, none of them empty, as Packed."""
     lengths = [len(sequence) for sequence in sequences]
@@ -105,7 +131,7 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP
     packed = pack(sequences)
     positions, targets, counts = [], [], []
     for row, sequence, start in zip(rows, sequences, packed.offsets.tolist()):
-        first = 0 if objective == "jlm" else len(row.context) - 1
+        first = first_loss(row, objective)
         predicted = sequence[first + 1:]
         positions.extend(range(start + first, start + first + len(predicted)))
         targets.extend(predicted)

@@ -6,7 +6,8 @@ import time
 
 from tqdm import tqdm
 
-from common.files import check_inputs, check_outputs, is_stream, say_written, write_json, write_json_lines
+from common.errors import note
+from common.files import check_outputs, is_stream, say_written, write_json, write_json_lines
 from common.model.checkpoint import load_weights
 from common.model.lora_arrays import merge_lora
 from common.run.batching import read_rows
@@ -25,7 +26,7 @@ def load_merged(arguments):
     backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
                                      arguments.lora)
     if lora is None:
-        print(f"note: no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone", file=sys.stderr)
+        note(f"no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone")
     return merge_lora(backbone, lora or {}, arguments.lora)
 
 
@@ -44,6 +45,16 @@ def distinct_contexts(rows, longest):
         context = tuple(row.context[-longest:])
         of_row.append(indices.setdefault(context, len(indices)))
     return [list(context) for context in indices], of_row
+
+
+def say_what_is_cut(rows, longest, path):
+    """Says how many rows have a context of which only the end is read, and how many contexts that makes the same."""
+    cut = sum(len(row.context) > longest for row in rows)
+    if cut:
+        whole, searched = (len(distinct_contexts(rows, length)[0]) for length in (sys.maxsize, longest))
+        same = f"; so {whole} distinct contexts become {searched}" if searched < whole else ""
+        note(f"{path}: {cut} of {len(rows)} rows have a context of more than {longest} tokens, --seq_len less "
+             f"--eval_len, of which only the end is read{same}")
 
 
 def search_contexts(model, contexts, settings, batch_size):
@@ -69,15 +80,14 @@ def search_contexts(model, contexts, settings, batch_size):
     return outputs, scores
 
 
-def search_rows(arguments, model, path):
-    """Searches all distinct contexts of ``--data`` and writes one line a row to ``path``.
+def search_rows(arguments, model, rows, path):
+    """Searches all distinct contexts of some rows and writes one line a row to ``path``.
 
     Each line is ``{"id": row, "predict": eval_len ids, padded with 0}``.
 
     Returns:
         ``{"rows": count, "contexts": count}``.
     """
-    rows = read_rows(arguments.data)
     contexts, context_of_row = distinct_contexts(rows, arguments.seq_len - arguments.eval_len)
     settings = SearchSettings.of(arguments)
     found, _ = search_contexts(model, contexts, settings, arguments.batch_size)
@@ -87,35 +97,24 @@ def search_rows(arguments, model, path):
     return {"rows": len(rows), "contexts": len(contexts)}
 
 
-def check_files(arguments):
-    """Checks, before the model is loaded, that the data can be read and the output and its summary written.
-
-    Raises:
-        UserError: they cannot, or one of them is the data or a checkpoint that is read.
-    """
-    check_inputs(arguments.data)
-    check_outputs(output_paths(arguments), [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
-
-
-def output_paths(arguments):
-    """Returns the files that the predictions and their summary go to; beside a pipe or a device there is no summary."""
-    path = os.path.join(arguments.work_dir, arguments.output_file)
-    return [path] if is_stream(path) else [path, path + ".summary.json"]
-
-
-def run_search(arguments, model):
+def run_search(arguments, prepare):
     """Searches and writes the output file and a summary beside it.
 
     Args:
         arguments: of common.run.arguments.beam_arguments.
-        model: SearchModel.
+        prepare: ``(arguments) -> SearchModel``; it is called when nothing else is left to be found wrong.
 
     Raises:
-        UserError: the data cannot be used.
+        UserError: the data or the weights cannot be used, or the output cannot be written.
     """
-    path, *summary = output_paths(arguments)
+    path = os.path.join(arguments.work_dir, arguments.output_file)
+    summary = [] if is_stream(path) else [path + ".summary.json"]  # beside a pipe or a device there is none
+    check_outputs([path, *summary], [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
+    rows = read_rows(arguments.data)
+    say_what_is_cut(rows, arguments.seq_len - arguments.eval_len, arguments.data)
+    model = prepare(arguments)
     started = time.perf_counter()
-    counts = search_rows(arguments, model, path)
+    counts = search_rows(arguments, model, rows, path)
     seconds = time.perf_counter() - started
     for summary_path in summary:
         write_json(summary_path, {**model.description, **counts, "seconds": seconds,

@@ -3,22 +3,27 @@
 import json
 import math
 import os
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tqdm import tqdm
 
-from common.errors import UserError
-from common.files import check_inputs, check_outputs, write_json
-from common.model.checkpoint import load_weights
+from common.errors import UserError, note
+from common.files import check_outputs, write_json
+from common.model.checkpoint import load_weights, steps_before
 from common.model.lora_arrays import initial_lora
-from common.run.batching import batches_per_epoch, read_rows, training_batches, validation_batches
+from common.model.lora_file import DIVERGED
+from common.model.weight_files import shorten
+from common.run.batching import batches_per_epoch, read_usable_rows, training_batches, validation_batches
 from common.run.schedule import make_schedule
 
 LOG_FILE, SUMMARY_FILE = "train_log.jsonl", "train_summary.json"
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -38,6 +43,24 @@ class Steps:
     save: Callable
     peak_memory_bytes: Callable
     description: dict
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run reads and how long it is, known before a model is built.
+
+    Attributes:
+        train_rows, valid_rows: lists of Row.
+        per_epoch: batches of an epoch.
+        last_step: training steps of the run.
+        steps_before: those behind the LoRA weights that it starts from; checkpoints count on from there.
+    """
+
+    train_rows: list
+    valid_rows: list
+    per_epoch: int
+    last_step: int
+    steps_before: int
 
 
 @dataclass
@@ -78,7 +101,7 @@ class Log:
     def write(self, line, record):
         self.bar.write(line, file=sys.stdout)
         sys.stdout.flush()
-        self.file.write(json.dumps(record) + "\n")
+        self.file.write(json.dumps(record, allow_nan=False) + "\n")
         self.file.flush()
 
     def train(self, progress, batches, learning_rate, losses):
@@ -132,45 +155,72 @@ def planned_steps(arguments, row_count):
     return int(min(arguments.max_step or math.inf, by_epoch))
 
 
-def check_files(arguments):
-    """Checks, before the model is loaded, that the data can be read and the log and the summary written.
+def check_work_dir(arguments):
+    """Checks that a run can write into its work directory, and that no other run's files are there.
 
     Raises:
-        UserError: they cannot, or one of them is the data or a checkpoint that is read.
+        UserError: it cannot, or they are and ``--overwrite`` is not given.
     """
-    check_inputs(arguments.train_data, arguments.valid_data)
-    check_outputs([os.path.join(arguments.work_dir, name) for name in (LOG_FILE, SUMMARY_FILE)],
+    folder = arguments.work_dir
+    check_outputs([os.path.join(folder, name) for name in (LOG_FILE, SUMMARY_FILE)],
                   [arguments.train_data, arguments.valid_data, arguments.init_checkpoint, arguments.lora_checkpoint])
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    held = [name for name in names if re.fullmatch(r"model\.\d+\.safetensors", name)
+            or name in (LOG_FILE, SUMMARY_FILE) and os.path.getsize(os.path.join(folder, name)) > 0]
+    if held and not arguments.overwrite:
+        raise UserError(f"{folder}: holds another training's {shorten(held)}; give a --work_dir of its own, or "
+                        "--overwrite to write over its files")
 
 
-def run_training(arguments, steps):
+def plan_of(arguments):
+    """Returns the Plan of a run, after whatever can be found wrong without a model.
+
+    Raises:
+        UserError: the work directory or the data cannot be used, or the weights would never be updated.
+    """
+    check_work_dir(arguments)
+    before = steps_before(arguments.init_checkpoint, arguments.lora_checkpoint)
+    train_rows = read_usable_rows(arguments.train_data, arguments.seq_len, arguments.obj)
+    valid_rows = read_usable_rows(arguments.valid_data, arguments.seq_len)
+    last_step = planned_steps(arguments, len(train_rows))
+    if arguments.grad_acc > last_step:
+        raise UserError(f"--grad_acc {arguments.grad_acc}: more than the {last_step} steps of the run, so that the "
+                        "weights would never be updated")
+    if last_step % arguments.grad_acc:
+        note(f"the gradients of the last {last_step % arguments.grad_acc} of {last_step} steps update nothing: "
+             f"--grad_acc is {arguments.grad_acc}")
+    return Plan(train_rows, valid_rows, batches_per_epoch(len(train_rows), arguments.train_batch_size), last_step,
+                before)
+
+
+def run_training(arguments, prepare):
     """Trains to the end and writes ``train_log.jsonl``, ``train_summary.json`` and the checkpoints.
 
     Args:
         arguments: of common.run.arguments.training_arguments.
-        steps: Steps.
+        prepare: ``(arguments) -> Steps``; it is called when nothing else is left to be found wrong.
 
     Raises:
-        UserError: the data cannot be used, or a loss is not finite.
+        UserError: the data or the weights cannot be used, or a loss or a weight is not finite.
     """
-    train_rows, valid_rows = read_rows(arguments.train_data), read_rows(arguments.valid_data)
-    per_epoch, last_step = (batches_per_epoch(len(train_rows), arguments.train_batch_size),
-                            planned_steps(arguments, len(train_rows)))
-    rate = schedule_of(arguments, last_step)
-    print(f"{len(train_rows)} training rows, {len(valid_rows)} validation rows; {per_epoch} batches of "
-          f"{arguments.train_batch_size} an epoch, {last_step} steps; " + ", ".join(steps.description.values()))
+    plan = plan_of(arguments)
+    steps = prepare(arguments)
+    Path(arguments.work_dir, SUMMARY_FILE).unlink(missing_ok=True)  # it is that of the run whose files are replaced
+    rate = schedule_of(arguments, plan.last_step)
+    print(f"{len(plan.train_rows)} training rows, {len(plan.valid_rows)} validation rows; {plan.per_epoch} batches of "
+          f"{arguments.train_batch_size} an epoch, {plan.last_step} steps; " + ", ".join(steps.description.values()))
     progress, started = Progress(), time.perf_counter()
-    batches = batches_of(arguments, train_rows, progress.step)
-    with tqdm(total=last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
+    batches = batches_of(arguments, plan.train_rows, progress.step)
+    with tqdm(total=plan.last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
         log = Log(arguments.work_dir, bar)
         losses, interval_begun = [], started
-        while progress.step < last_step:
+        while progress.step < plan.last_step:
             progress.epoch, index, batch = next(batches)
             progress.step += 1
-            step, is_last = progress.step, progress.step == last_step
+            step, is_last = progress.step, progress.step == plan.last_step
             losses.append(steps.train(batch, rate(step - 1), step % arguments.grad_acc == 0))
             bar.update()
-            ends_epoch = index == per_epoch or is_last
+            ends_epoch = index == plan.per_epoch or is_last
             if step % arguments.log_interval == 0:
                 losses = finite_losses(losses, step)
                 progress.interval_ms.append(1000 * (time.perf_counter() - interval_begun) / len(losses))
@@ -178,26 +228,32 @@ def run_training(arguments, steps):
                 losses, interval_begun = [], time.perf_counter()
             if step % arguments.save_interval == 0 or ends_epoch:
                 losses = finite_losses(losses, step)
-                path = checkpoint_path(arguments, step)
-                steps.save(path, step)
+                path = checkpoint_path(arguments, plan.steps_before + step)
+                steps.save(path, plan.steps_before + step)
                 bar.write(f"saving checkpoint {path}", file=sys.stdout)
             if step % arguments.eval_interval == 0 or is_last or (ends_epoch
                                                                   and progress.epoch % arguments.eval_epoch == 0):
-                interval_begun += validate(arguments, steps, valid_rows, progress, log)
+                interval_begun += validate(arguments, steps, plan.valid_rows, progress, log)
             if ends_epoch:
                 losses, interval_begun = [], time.perf_counter()
-    write_summary(arguments, steps, progress, time.perf_counter() - started)
+    write_summary(arguments, steps, progress, plan.steps_before, time.perf_counter() - started)
 
 
 def checkpoint_path(arguments, step):
-    """Returns the file in which the LoRA weights after some step are saved."""
+    """Returns the file in which the LoRA weights are saved that have so many steps behind them."""
     return os.path.join(arguments.work_dir, f"model.{step}.safetensors")
 
 
 def validate(arguments, steps, rows, progress, log):
-    """Runs a validation pass, takes it into the Progress and the Log, and returns the seconds that it took."""
+    """Runs a validation pass, takes it into the Progress and the Log, and returns the seconds that it took.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
     begun = time.perf_counter()
     progress.valid_loss = validation_loss(arguments, steps, rows)
+    if not math.isfinite(progress.valid_loss):
+        raise UserError(f"the validation loss after step {progress.step} is {progress.valid_loss}: {DIVERGED}")
     seconds = time.perf_counter() - begun
     progress.best_valid_loss = min(progress.best_valid_loss, progress.valid_loss)
     progress.evaluations += 1
@@ -206,7 +262,7 @@ def validate(arguments, steps, rows, progress, log):
     return seconds
 
 
-def write_summary(arguments, steps, progress, seconds):
+def write_summary(arguments, steps, progress, steps_before, seconds):
     """Writes ``train_summary.json`` of a run that took so long."""
     write_json(os.path.join(arguments.work_dir, SUMMARY_FILE), {
         **steps.description, "steps": progress.step, "epochs": progress.epoch, "seconds": seconds,
@@ -214,7 +270,8 @@ def write_summary(arguments, steps, progress, seconds):
         # The median leaves out the intervals in which kernels were compiled.
         "step_ms": statistics.median(progress.interval_ms) if progress.interval_ms else None,
         "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": progress.valid_loss,
-        "best_valid_loss": progress.best_valid_loss, "checkpoint": checkpoint_path(arguments, progress.step),
+        "best_valid_loss": progress.best_valid_loss, "steps_before": steps_before,
+        "checkpoint": checkpoint_path(arguments, steps_before + progress.step),
         "arguments": {key: value for key, value in vars(arguments).items() if key not in ("card", "lora")}})
 
 
@@ -239,6 +296,5 @@ def finite_losses(pending, step):
     losses = [float(loss) for loss in pending]
     for position, loss in enumerate(losses):
         if not math.isfinite(loss):
-            raise UserError(f"the loss of step {step - len(losses) + 1 + position} is {loss}: training has diverged; "
-                            "try a lower --lr, a longer --warmup_step or --clip 1")
+            raise UserError(f"the loss of step {step - len(losses) + 1 + position} is {loss}: {DIVERGED}")
     return losses

@@ -193,7 +193,7 @@ def beam(tree, options, words):
         def search(contexts, **changes):
             path = os.path.join(folder, f"{contexts}.jsonl")
             write_first_contexts(rows, contexts, path)
-            return search_rows(SimpleNamespace(**{**vars(arguments), "data": path, **changes}), counting,
+            return search_rows(SimpleNamespace(**{**vars(arguments), **changes}), counting, read_rows(path),
                                os.path.join(folder, "predict.jsonl"))
 
         begun = time.perf_counter()

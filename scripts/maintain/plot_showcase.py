@@ -110,7 +110,8 @@ def sheet_rows(task):
     for name, found in scores(task).items():
         cells = [" ± ".join(map(format_number, mean_and_deviation(found[framework]))) for framework in FRAMEWORKS]
         differences = [other - reference for reference, other in zip(*(found[framework] for framework in FRAMEWORKS))]
-        rows.append([name, *cells, f"{round(sum(differences) / len(differences), 4) + 0.0:+.4f}", f"{paired_p(differences):.2f}"])
+        mean = round(sum(differences) / len(differences), 4) + 0.0  # no -0
+        rows.append([name, *cells, f"{mean:+.4f}", f"{paired_p(differences):.2f}"])
     return rows
 
 

@@ -31,9 +31,10 @@ from common.drivers.tasks import TASKS, as_words, training_flags
 from common.errors import UserError, run_main
 from common.files import atomic_write
 from common.frameworks import FRAMEWORKS, interpreter
-from common.model.checkpoint import new_record, save_lora
+from common.model.checkpoint import new_record
 from common.model.initial_weights import RANDOM
 from common.model.lora_arrays import LoraSettings, initial_lora
+from common.model.lora_file import save_lora
 from common.model.model_cards import MODEL_CARDS
 from common.paths import PRETRAINED, ROOT
 
@@ -116,7 +117,8 @@ def words_of(run: ShowcaseRun, framework: str, stages: list[str]) -> list[str] |
     if flags.get("init_checkpoint") == RANDOM:  # the drivers want a file
         data = ROOT / "data" / TASKS[run.task].folder / "sampled"
         flags = {**training_flags(TASKS[run.task], "sampled", flags["model_card"]), **flags,
-                 "train_data": data / "train.jsonl", "valid_data": data / "valid.jsonl", "work_dir": folder / framework}
+                 "train_data": data / "train.jsonl", "valid_data": data / "valid.jsonl",
+                 "work_dir": folder / framework, "overwrite": True}
         return [str(interpreter(framework)), str(ROOT / f"NLG_{framework}/src/gpt2_ft.py"), *as_words(flags)]
     return [str(interpreter(framework)), "scripts/run_task.py", run.task, "--preset", "sampled", "--model_card",
             "gpt2.nano", "--framework", framework, "--work_dir", str(folder), "--stages", ",".join(stages),

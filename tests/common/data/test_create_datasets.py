@@ -160,6 +160,28 @@ def test_git_ids_know_a_file():
     assert judge(RawFile("a", hashlib.sha256(b"x").hexdigest()), "a", b"x") == ""
 
 
+def test_a_file_that_git_s_id_hardly_tells_is_known_by_its_rows(tmp_path, published, vocab, monkeypatch):
+    content = (published / "e2e/valid.txt").read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()[:8]
+    rows = hashlib.sha256(b'{"context": "name : C", "completion": "C ."}\n').hexdigest()
+    assert datasets.rows_digest("e2e", content) == rows
+    for expected, is_right in ((rows, True), (rows[::-1], False)):
+        files = {**RAW_FILES["e2e"], "valid": RawFile("valid.txt", blob=blob, rows_sha256=expected)}
+        monkeypatch.setitem(datasets.RAW_FILES, "e2e", files)
+        if is_right:
+            create(tmp_path / "right")
+        else:
+            with pytest.raises(UserError, match="valid.txt: the download is not the published file"):
+                create(tmp_path / "wrong")
+
+
+def test_a_download_without_end_is_given_up(tmp_path, monkeypatch):
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(datasets, "LARGEST_RAW_BYTES", 1 << 19)
+    with pytest.raises(OSError, match="received more than 0 MiB"):
+        datasets.download((tmp_path / "large").as_uri())
+
+
 def test_real_files_are_known(shared_data):
     def verdict(name, split, path):
         with gzip.open(shared_data / path) as file:
@@ -170,6 +192,8 @@ def test_real_files_are_known(shared_data):
         assert verdict("webnlg", split, f"webnlg_challenge_2017/{file}.json.gz") == ""
     assert verdict("dart", "valid", "dart/dart-v1.1.1-full-dev.json.gz") == ""
     assert "rebuilt copy" in verdict("dart", "test", "dart/dart-v1.1.1-full-test.json.gz")
+    with gzip.open(shared_data / "dart/dart-v1.1.1-full-test.json.gz") as file:
+        assert datasets.rows_digest("dart", file.read()) == RAW_FILES["dart"]["test"].rows_sha256
     assert verdict("squad", "test", "squad/dev-v1.1.json.gz") == ""
     for split in ("train", "valid"):
         assert "a rebuilt copy: all 87599" in verdict("squad", split, "squad/train-v1.1.rebuilt.json.gz")

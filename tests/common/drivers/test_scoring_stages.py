@@ -2,11 +2,12 @@
 
 import pytest
 
-from common.drivers.commands import Command, is_done, run_command
+from common.drivers.commands import Command, run_command, why_again
 from common.drivers.pipeline import Run, parse
 from common.drivers.report import markdown_table
 from common.drivers.tasks import TASKS
 from common.errors import UserError
+from common.files import write_json_lines
 
 
 def run_of(*words):
@@ -91,6 +92,32 @@ def test_stamps_hold_in_another_copy_of_the_project(tmp_path, monkeypatch):
     run_command(copies[0], tmp_path / "here/stamps", False)
     (tmp_path / "there/out").write_text("x")
     monkeypatch.setattr("common.drivers.commands.ROOT", tmp_path / "there")
-    assert is_done(copies[1], tmp_path / "here/stamps/copy.json")
-    (tmp_path / "there/out").write_text("y")
-    assert not is_done(copies[1], tmp_path / "here/stamps/copy.json")
+    assert why_again(copies[1], tmp_path / "here/stamps/copy.json") is None
+    (tmp_path / "there/out").write_text("yy")
+    assert why_again(copies[1], tmp_path / "here/stamps/copy.json") == "out has changed"
+
+
+def webnlg_rows(folder, *are_seen):
+    write_json_lines(folder / "test_formatted.jsonl",
+                     ({"context": "a", "completion": "b", **cate} for cate in are_seen))
+
+
+@pytest.mark.parametrize("are_seen, names", [
+    ([True, True], ["seen", "all"]), ([False], ["unseen", "all"]), ([True, False], ["unseen", "seen", "all"])])
+def test_parts_without_a_row_are_left_out(are_seen, names, tmp_path, capsys):
+    run = run_of("webnlg")
+    run.data = tmp_path
+    webnlg_rows(tmp_path, *({"cate": is_seen} for is_seen in are_seen))
+    assert [one.name for one in run.score_sets] == [f"all_references_{name}" for name in names]
+    assert list(words_of(run, "decode")) == [f"decode_all_references_{name}" for name in names]
+    assert {", seen (all references)", ", unseen (all references)"} >= {one.label for one in run.score_sets[:-1]}
+    missing = {"seen", "unseen"} - set(names)
+    assert capsys.readouterr().err.count("no row is of") == len(missing)
+
+
+def test_rows_that_do_not_say_their_part_are_left_to_the_decoder(tmp_path):
+    run = run_of("webnlg")
+    run.data = tmp_path
+    assert len(run.score_sets) == 3, "no file yet: the stage data has not run"
+    webnlg_rows(tmp_path, {"cate": True}, {})
+    assert len(run.score_sets) == 3

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from common.model import checkpoint, weight_files
-from common.model.checkpoint import new_record, save_lora
+from common.model.checkpoint import new_record
+from common.model.lora_file import save_lora
 from tests.common.model.checkpoint_cases import BACKBONE, CARD, LORA, SETTINGS, write
 
 

@@ -8,24 +8,20 @@ import re
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
-from common import files
 from common.errors import UserError
 from common.model import checkpoint
 from common.model.checkpoint import (
-    LoraRecord,
     check_record,
     check_shapes,
     find_backbone,
     load_weights,
     new_record,
-    read_lora,
-    read_record,
-    save_lora,
-    split_arrays,
+    steps_before,
 )
-from common.model.lora_arrays import LoraSettings, initial_lora
+from common.model.initial_weights import RANDOM
+from common.model.lora_arrays import LoraSettings
+from common.model.lora_file import LoraRecord, read_record, save_lora
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.model.weight_files import read_arrays
 from tests.common.model.checkpoint_cases import (
@@ -64,78 +60,7 @@ def test_check_shapes_knows_the_other_models():
         check_shapes(small, backbone_shapes(MODEL_CARDS["gpt2.md"]), "a.pt")
 
 
-# LoRA files
-
-def test_save_and_read(lora_path, backbone_path):
-    arrays, record = read_lora(lora_path)
-    assert_same(arrays, LORA)
-    assert record == LoraRecord("gpt2.test", 2, 32, ("q", "v"), 9000,
-                                "pretrained_checkpoints/gpt2-test/model.safetensors",
-                                hashlib.sha256(backbone_path.read_bytes()).hexdigest())
-    assert os.listdir(lora_path.parent) == ["model.9000.safetensors"]
-
-
-def test_the_same_content_gives_the_same_bytes(lora_path):
-    again = lora_path.with_name("again.safetensors")
-    save_lora(again, dict(reversed(LORA.items())), read_record(lora_path))
-    assert again.read_bytes() == lora_path.read_bytes()
-
-
-def test_arrays_are_written_as_float32_whatever_their_layout(tmp_path):
-    odd = {name: np.asfortranarray(array.astype(np.float64)) for name, array in LORA.items()}
-    save_lora(tmp_path / "a.safetensors", odd, LoraRecord("gpt2.test", 2, 32))
-    assert_same(read_lora(tmp_path / "a.safetensors")[0], LORA)
-
-
-def test_a_write_that_fails_leaves_the_old_file(lora_path, monkeypatch):
-    before = lora_path.read_bytes()
-
-    def fail(_descriptor):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(files.os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_lora(lora_path, initial_lora(CARD, SETTINGS, 0), LoraRecord("gpt2.test", 2, 32))
-    assert lora_path.read_bytes() == before
-    assert os.listdir(lora_path.parent) == [lora_path.name]
-
-
-@pytest.mark.parametrize("arrays", [{}, {**LORA, "transformer.wte.weight": np.ones(2)}])
-def test_only_lora_arrays_are_saved(tmp_path, arrays):
-    with pytest.raises(ValueError, match="expected LoRA arrays only"):
-        save_lora(tmp_path / "a.safetensors", arrays, LoraRecord("gpt2.test", 2, 32))
-
-
-def test_a_file_of_another_origin_has_no_record(tmp_path):
-    arrays, record = read_lora(write(tmp_path / "a.safetensors", {**BACKBONE, **LORA}))
-    assert_same(arrays, LORA)
-    assert record is None
-
-
-def test_a_lora_file_without_lora(backbone_path):
-    with pytest.raises(UserError, match="no lora_A or lora_B among its 28 arrays"):
-        read_lora(backbone_path)
-
-
-@pytest.mark.parametrize("text, sentence", [
-    ("{", "cannot be read as JSON"), ("[" * 100_000, "its JSON is nested too deeply"), ("[]", "the JSON is a list"),
-    ("{}", "the JSON has no 'model_card'"), ({"lora_alpha": "32"}, r'\.lora_alpha is "32", expected a number'),
-    ({"lora_alpha": None}, r"\.lora_alpha is null, expected a number"),
-    ({"lora_targets": [1]}, r"\.lora_targets\[0\] is 1, expected a string"),
-    ({"backbone_path": 5}, r"\.backbone_path is 5, expected a string"), ({"lora_dim": True}, r"\.lora_dim is true"),
-    ({"extra": 1}, "has 'extra', which this version of the program does not know"),
-])
-def test_an_unreadable_record(tmp_path, text, sentence):
-    if isinstance(text, dict):
-        text = json.dumps({**dataclasses.asdict(LoraRecord("gpt2.sm", 4, 32.0)), **text})
-    safetensors.numpy.save_file(LORA, tmp_path / "a.safetensors", {checkpoint.METADATA_KEY: text})
-    with pytest.raises(UserError, match=r"a\.safetensors: the record of its LoRA settings: " + sentence):
-        read_lora(tmp_path / "a.safetensors")
-
-
-def test_split():
-    assert [list(part) for part in split_arrays({**BACKBONE, **LORA})] == [list(BACKBONE), list(LORA)]
-
+# LoRA settings
 
 def test_check_record():
     record = LoraRecord("gpt2.test", 4, 32.0, ("q", "v"))
@@ -249,10 +174,61 @@ def test_load_a_file_with_both(tmp_path):
 
 
 def test_load_lora_from_a_file_with_both(project, backbone_path):
-    both = write(project / "both.safetensors", {**random_arrays(backbone_shapes(CARD), 9), **LORA})
+    both = write(project / "both.safetensors", {**BACKBONE, **LORA})
     backbone, lora, _ = load_weights(backbone_path, both, CARD, SETTINGS)
     assert_same(backbone, BACKBONE)
     assert_same(lora, LORA)
+
+
+@pytest.mark.parametrize("change, name", [
+    ({"transformer.h.1.ln_1.bias": np.ones(6, np.float32)}, "transformer.h.1.ln_1.bias"),
+    ({"transformer.extra": np.ones(2, np.float32)}, "transformer.extra"),
+    ({"transformer.wpe.weight": np.zeros((9, 6), np.float32)}, "transformer.wpe.weight")])
+def test_other_arrays_beside_lora_are_refused(project, backbone_path, change, name):
+    """LoRA was trained on them: on another backbone it gives other results."""
+    both = write(project / "both.safetensors", {**BACKBONE, **LORA, **change})
+    with pytest.raises(UserError, match=rf"both.safetensors: holds 1 arrays that are neither LoRA's nor those of "
+                                        rf"{backbone_path}: {re.escape(name)}; .* goes alone, as --init_checkpoint$"):
+        load_weights(backbone_path, both, CARD, SETTINGS)
+
+
+def test_settings_that_nothing_confirms_are_said(project, backbone_path, capsys):
+    """The arrays of k,v have the shapes of q,v's: without a record the flags alone tell them apart."""
+    path = write(project / "unrecorded.safetensors", LORA)
+    for targets, text in ((("q", "v"), "q,v"), (("k", "v"), "k,v")):
+        load_weights(backbone_path, path, CARD, LoraSettings(2, 16, targets=targets))
+        assert (f"{path} does not say how it was trained: taken as --lora_dim 2 --lora_alpha 16 --lora_targets {text}; "
+                "another alpha, or other targets of the same shapes, could not be noticed") in capsys.readouterr().err
+
+
+def test_lora_checkpoint_without_lora(project, backbone_path):
+    with pytest.raises(UserError, match="no lora_A or lora_B among its 28 arrays"):
+        load_weights(backbone_path, backbone_path, CARD, SETTINGS)
+
+
+def test_steps_before(project, lora_path, backbone_path):
+    assert steps_before(lora_path, None) == steps_before(backbone_path, lora_path) == 9000
+    assert steps_before(backbone_path, None) == steps_before(RANDOM, None) == 0
+    assert steps_before(RANDOM, lora_path.with_suffix(".pt")) == 9000
+    with pytest.raises(UserError, match="no such checkpoint"):
+        steps_before(backbone_path, project / "nowhere.pt")
+
+
+def test_what_a_record_says_does_not_act_on_the_terminal(backbone_path, project):
+    record = LoraRecord("gpt2.\x1b[2Jtest", 2, 32, ("q\x1b[2J",), 1, "a\x1b[2J", "0\x1b[2J")
+    path = project / "a.safetensors"
+    save_lora(path, LORA, record)
+    messages = []
+    for card, arguments in ((CARD, (path, None)), (CARD, (backbone_path, path))):
+        with pytest.raises(UserError) as error:
+            load_weights(*arguments, card, SETTINGS)
+        messages.append(str(error.value))
+    save_lora(path, LORA, dataclasses.replace(record, model_card="gpt2.test"))
+    for arguments in ((path, None), (backbone_path, path)):
+        with pytest.raises(UserError) as error:
+            load_weights(*arguments, CARD, SETTINGS)
+        messages.append(str(error.value))
+    assert all(message.isprintable() for message in messages), messages
 
 
 def test_lora_checkpoint_goes_before_the_lora_of_init_checkpoint(project, lora_path, capsys):

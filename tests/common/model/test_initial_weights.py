@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from common.model.checkpoint import load_weights, new_record, save_lora
+from common.model.checkpoint import load_weights, new_record
 from common.model.initial_weights import RANDOM, random_backbone
 from common.model.lora_arrays import LoraSettings, initial_lora
+from common.model.lora_file import save_lora
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
 
 CARD = MODEL_CARDS["gpt2.nano"]

@@ -58,7 +58,8 @@ def test_merging_by_the_formula(targets):
     assert changed == {name[:-len("lora_A")] + "weight" for name in lora if name.endswith("lora_A")}
 
 
-@pytest.mark.parametrize("arguments", [{"rank": 0}, {"targets": ()}, {"targets": ("q", "up")}])
-def test_impossible_settings_are_refused(arguments):
-    with pytest.raises(UserError):
-        LoraSettings(**arguments)
+@pytest.mark.parametrize("targets, sentence", [
+    ((), r"\(none\): expected some of"), (("q", "up"), "expected some of"), (("q", "v", "q"), "name each once")])
+def test_impossible_targets_are_refused(targets, sentence):
+    with pytest.raises(UserError, match=sentence):
+        LoraSettings(targets=targets)

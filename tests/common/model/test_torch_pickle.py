@@ -1,26 +1,19 @@
-"""Reading torch's files without torch: values against what torch itself wrote, and everything that must be refused."""
+"""Reading torch's files without torch: values against what torch itself wrote, damage, and other files."""
 
-import collections
-import os
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.model.torch_pickle import read_torch
+from tests.common.model.torch_files import both_formats, rewrite, save
 
-torch = pytest.importorskip("torch", reason="torch writes the files that these tests read")
-both_formats = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def save(path, value, is_zip):
-    torch.save(value, path, _use_new_zipfile_serialization=is_zip)
-    return path
 
 
 def as_numpy(tensor):
@@ -88,146 +81,10 @@ def test_parameter_with_attributes(tmp_path):
     assert_equal(read_torch(save(tmp_path / "a.pt", {"a": parameter}, True)), {"a": parameter})
 
 
-def rewrite(source, target, **changes):
-    """Copies a zip archive with other contents for the entries whose base name is in ``changes``."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            content = changes.get(os.path.basename(name).replace(".", "_"), old.read(name))
-            if content is not None:
-                new.writestr(name, content)
-    return target
-
-
 def test_big_endian_file(tmp_path):
     save(tmp_path / "a.pt", {"a": torch.tensor([1, 2], dtype=torch.int16)}, True)
     path = rewrite(tmp_path / "a.pt", tmp_path / "b.pt", byteorder=b"big")
     assert read_torch(path)["a"].tolist() == [256, 512]  # 0x0001 and 0x0002 read the other way round
-
-
-class Evil:
-    def __init__(self, *call):
-        self.call = call
-
-    def __reduce__(self):
-        return self.call[0], self.call[1:]
-
-
-@both_formats
-@pytest.mark.parametrize("place", ["root", "value", "key of an inner dict"])
-def test_a_call_is_refused_and_never_made(tmp_path, is_zip, place):
-    evil = Evil(os.system, f"touch {tmp_path}/ran")
-    value = {"root": evil, "value": {"a": torch.ones(1), "b": evil}, "key of an inner dict": {"a": {evil: 1}}}[place]
-    path = save(tmp_path / "a.pt", value, is_zip)
-    with pytest.raises(UserError, match=rf"{path}: refused, because it asks for {os.system.__module__}\.system"):
-        read_torch(path)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("value, name", [
-    (Evil(eval, "1"), "__builtin__.eval"),
-    (Evil(getattr, "a", "b"), "__builtin__.getattr"),
-    (Evil(torch.load, "x"), "torch.serialization.load"),
-    (collections.Counter("ab"), "collections.Counter"),
-    (np.float64(1.5), r"numpy\._?core\.multiarray\.scalar"),
-    (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
-    (torch.zeros(2, dtype=torch.complex64), "torch.ComplexFloatStorage"),
-    (torch.device("cpu"), "torch.device"),
-], ids=lambda value: value if isinstance(value, str) else "")
-def test_other_globals_are_refused_by_name(tmp_path, value, name):
-    with pytest.raises(UserError, match=f"asks for {name} and only tensors"):
-        read_torch(save(tmp_path / "a.pt", {"a": value}, True))
-
-
-def test_protocol_0_pickle_of_a_call(tmp_path):
-    (tmp_path / "a.bin").write_bytes(f"cos\nsystem\n(S'touch {tmp_path}/ran'\ntR.".encode())
-    with pytest.raises(UserError, match="asks for os.system"):
-        read_torch(tmp_path / "a.bin")
-    assert not (tmp_path / "ran").exists()
-
-
-class Storage:
-    """Stands for a storage of four floats in a forged pickle."""
-
-    identifier = ("storage", torch.FloatStorage, "0", "cpu", 4)
-
-
-class Pickler(pickle.Pickler):
-    def persistent_id(self, value):
-        return value.identifier if isinstance(value, Storage) else None
-
-
-def forge(folder, value):
-    """A torch zip file of four floats whose pickle is that of ``value``."""
-    save(folder / "a.pt", {"a": torch.arange(4.0)}, True)
-    with open(folder / "forged.pkl", "wb") as file:
-        Pickler(file, 2).dump(value)
-    return rewrite(folder / "a.pt", folder / "b.pt", data_pkl=(folder / "forged.pkl").read_bytes())
-
-
-def tensor(offset, shape, strides, storage=None):
-    return Evil(torch._utils._rebuild_tensor_v2, storage or Storage(), offset, shape, strides, False, None)
-
-
-def test_a_forged_file_that_is_right(tmp_path):
-    assert read_torch(forge(tmp_path, {"a": tensor(1, (3,), (1,))}))["a"].tolist() == [1, 2, 3]
-
-
-def endless():
-    loop = {}
-    loop["a"] = loop
-    return loop
-
-
-@pytest.mark.parametrize("value, reason", [
-    ({"a": tensor(0, (5,), (1,))}, "element 4 of a storage of 4"),
-    ({"a": tensor(2, (2, 2), (1, 1), None)}, "element 4 of a storage of 4"),
-    ({"a": tensor(4, (1,), (1,))}, "element 4"),
-    ({"a": tensor(-1, (1,), (1,))}, "not integers"),
-    ({"a": tensor(3, (2,), (-1,))}, "not integers"),
-    ({"a": tensor(0, (1.5,), (1,))}, "not integers"),
-    ({"a": tensor(0, (2, 2), (1,))}, "one stride per dimension"),
-    ({"a": tensor(0, (2,), (1,), "no storage")}, "without a storage"),
-    ({"a": Storage()}, "holds a Storage"),
-    ({"a": {1, 2}}, "asks for .*set"),
-    (endless(), "nested deeper"),
-    ([tensor(0, (1,), (1,))], "holds a list, expected a state dict"),
-], ids=str)
-def test_forged_tensors(tmp_path, value, reason):
-    with pytest.raises(UserError, match=reason):
-        read_torch(forge(tmp_path, value))
-
-
-@pytest.mark.parametrize("identifier, reason", [
-    (("module", torch.FloatStorage, "0", "cpu", 4), "stored 'module'"),
-    (("storage", torch.FloatStorage, "0", "cpu", 4, ("1", 0, 2)), "only whole storages"),
-    (("storage", "O", "0", "cpu", 4), "dtype 'O'"),
-    (("storage", torch.FloatStorage, "nowhere", "cpu", 4), "nowhere"),
-    (("storage", torch.FloatStorage, "0", "cpu", "4"), "not integers"),
-    (("storage", torch.FloatStorage, "0", "cpu", 400), "element 4 of a storage of 4"),
-    (("storage",), "not enough values"),
-], ids=str)
-def test_forged_storages(tmp_path, identifier, reason):
-    storage = Storage()
-    storage.identifier = identifier
-    with pytest.raises(UserError, match=reason):
-        read_torch(forge(tmp_path, {"a": tensor(0, (5,), (1,), storage)}))
-
-
-def test_one_storage_of_two_dtypes(tmp_path):
-    first, second = Storage(), Storage()
-    second.identifier = ("storage", torch.IntStorage, "0", "cpu", 4)
-    with pytest.raises(UserError, match="storage 0 has dtype 'i4'"):
-        read_torch(forge(tmp_path, [first, second]))
-
-
-def test_compressed_archive(tmp_path):
-    save(tmp_path / "a.pt", {"a": torch.zeros(9)}, True)
-    packed = zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED)
-    with zipfile.ZipFile(tmp_path / "a.pt") as old, packed as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name))
-    with pytest.raises(UserError, match="data.pkl is compressed"):
-        read_torch(tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize("content, reason", [

@@ -13,7 +13,8 @@ from tests.common.model.checkpoint_cases import BACKBONE, CARD, LORA, assert_sam
 
 # Names and dtypes
 
-@pytest.mark.parametrize("prefix", ["", "transformer.", "module.transformer.", "module.", "module.module."])
+@pytest.mark.parametrize("prefix", ["", "transformer.", "module.transformer.", "module.", "module.module.",
+                                    "_orig_mod.", "_orig_mod.module.transformer.", "transformer._orig_mod."])
 def test_prefixes(tmp_path, prefix):
     bare = {name.removeprefix("transformer."): array for name, array in {**BACKBONE, **LORA}.items()}
     path = write(tmp_path / "a.safetensors", {prefix + name: array for name, array in bare.items()})
@@ -45,6 +46,24 @@ def test_one_array_under_two_names(tmp_path):
         read_arrays(path)
 
 
+@pytest.mark.parametrize("name", [
+    "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight", "h.0.attn.c_attn.lora_B.default.weight",
+    "base_model.model.transformer.h.0.attn.c_attn.base_layer.weight"])
+def test_pefts_names_are_said_to_be_pefts(tmp_path, name):
+    with pytest.raises(UserError, match=f"a.safetensors: {name} is a name of Hugging Face's PEFT"):
+        read_arrays(write(tmp_path / "a.safetensors", {name: np.ones((2, 2), np.float32)}))
+
+
+def test_names_do_not_act_on_the_terminal(tmp_path):
+    """Escape sequences can hide text, or write some."""
+    for name in ("wte\x1b[2J\x07", "wte\u202egnp", "wte\nerror: done", "x" * 1000):
+        path = write(tmp_path / "a.safetensors", {name: np.ones(1, np.float32)})
+        with pytest.raises(UserError) as error:
+            check_shapes(read_arrays(path), backbone_shapes(CARD), "a")
+        assert str(error.value).isprintable() and len(str(error.value)) < 500
+        assert "wte" not in name or "transformer.wte\\" in str(error.value)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_floats(tmp_path, dtype):
     stored = {name: array.astype(dtype) for name, array in BACKBONE.items()}
@@ -66,9 +85,24 @@ def write_by_hand(path, dtype, shape, data):
 
 
 def test_bfloat16(tmp_path):
-    # 1.0 is 0x3f80 in bfloat16, -2.5 is 0xc020, infinity 0x7f80
-    path = write_by_hand(tmp_path / "a.safetensors", "BF16", [1, 3], b"\x80\x3f\x20\xc0\x80\x7f")
-    assert_same(read_arrays(path), {"transformer.a": np.array([[1, -2.5, np.inf]])})
+    # 1.0 is 0x3f80 in bfloat16, -2.5 is 0xc020, 2^127 0x7f00
+    path = write_by_hand(tmp_path / "a.safetensors", "BF16", [1, 3], b"\x80\x3f\x20\xc0\x00\x7f")
+    assert_same(read_arrays(path), {"transformer.a": np.array([[1, -2.5, 2.0**127]])})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, value, dtype):
+    array = np.ones((2, 3), dtype)
+    array[1, :2] = value
+    with pytest.raises(UserError, match=r"transformer\.a holds 2 of 6 numbers that are NaN or infinite"):
+        read_arrays(write(tmp_path / "a.safetensors", {"a": array}))
+
+
+def test_a_number_too_large_for_float32_is_refused(tmp_path, recwarn):
+    with pytest.raises(UserError, match="transformer.a holds 1 of 1 numbers that are NaN or infinite"):
+        read_arrays(write(tmp_path / "a.safetensors", {"a": np.array([1e39])}))
+    assert not recwarn.list
 
 
 def test_bfloat16_as_torch_writes_it(tmp_path):
@@ -102,8 +136,34 @@ def test_torch_files(tmp_path, is_zip, wrap):
 def test_torch_file_with_something_else_than_arrays(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"model": {"a": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a\.pt: model, epoch: not arrays; expected a state dict, as the root or"):
+    with pytest.raises(UserError, match=r"a\.pt: model, epoch: not arrays; expected a state dict, {name: array},"):
         read_arrays(tmp_path / "a.pt")
+
+
+def test_torch_file_with_a_number_for_a_name(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({0: torch.ones(1)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: 0: not arrays; expected a state dict, {name: array}"):
+        read_arrays(tmp_path / "a.pt")
+
+
+def test_a_view_that_is_larger_than_its_file_is_refused(tmp_path):
+    """One number can stand for 2^40; reading it must not make room for them."""
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.ones(1).expand(2**20, 2**20)}, tmp_path / "a.pt")
+    size = (tmp_path / "a.pt").stat().st_size
+    with pytest.raises(UserError, match=f"its arrays would have {2**42} bytes, and the file has {size}"):
+        read_arrays(tmp_path / "a.pt")
+    torch.save({"a": torch.ones(1).expand(2, 3)}, tmp_path / "b.pt")
+    assert_same(read_arrays(tmp_path / "b.pt"), {"transformer.a": np.ones((2, 3), np.float32)})
+
+
+def test_the_largest_that_a_file_can_be_is_taken(tmp_path):
+    """Half precision, and the tied embedding under two names: four bytes for each of the file's."""
+    torch = pytest.importorskip("torch")
+    wte = torch.ones(3000, 8, dtype=torch.bfloat16)
+    torch.save({"transformer.wte.weight": wte, "lm_head.weight": wte}, tmp_path / "a.pt")
+    assert_same(read_arrays(tmp_path / "a.pt"), {"transformer.wte.weight": np.ones((3000, 8), np.float32)})
 
 
 @pytest.mark.slow
@@ -147,7 +207,9 @@ def test_cut_safetensors(tmp_path, backbone_path):
 
 @pytest.mark.parametrize("index, reason", [
     ({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}, "2 shards, .*part-2.safetensors"),
-    ({}, "0 shards"),
+    ({"weight_map": {}}, "0 shards"), ({}, "has no 'weight_map'"), ([], "the JSON is a list"),
+    ({"weight_map": ["part-1.safetensors"]}, r"\.weight_map is a list"), ({"weight_map": {"a": 1}}, "a is 1, exp"),
+    ({"weight_map": {"a": "../part-1.safetensors"}}, r"lists \.\./part-1\.safetensors, expected names of files beside"),
 ])
 def test_missing_parts(tmp_path, index, reason):
     write(tmp_path / "part-1.safetensors", {"a": np.ones(1, np.float32)})

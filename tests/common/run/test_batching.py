@@ -1,7 +1,11 @@
 """Rows, batches and epochs by their definition."""
 
+import contextlib
+import io
 import itertools
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from common.run.batching import (
     pack,
     pad_batch,
     read_rows,
+    read_usable_rows,
     training_batches,
     validation_batches,
 )
@@ -164,3 +169,36 @@ def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(UserError, match="no rows in it"):
         read_rows(tmp_path / "rows.jsonl")
+
+
+def rows_file(path, *lengths):
+    path.write_text("".join(json.dumps({"context": [1] * context, "completion": [2] * completion}) + "\n"
+                            for context, completion in lengths))
+    return path
+
+
+def test_rows_without_a_token_to_predict_are_said(tmp_path, capsys):
+    path = rows_file(tmp_path / "rows.jsonl", (3, 2), (8, 2), (7, 1), (9, 0), (2, 0), (6, 5))
+    assert len(read_usable_rows(path, 8)) == 6
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: {path}: 3 of 6 rows have no token to predict, the first in line 2: their completion is empty, or their "
+        "context has --seq_len 8 tokens or more",
+        f"note: {path}: 3 of 6 rows are longer than --seq_len 8 and lose their end"]
+    assert len(read_usable_rows(path, 8, "jlm")) == 6  # the context's tokens are predicted too
+    assert capsys.readouterr().err == f"note: {path}: 3 of 6 rows are longer than --seq_len 8 and lose their end\n"
+    read_usable_rows(rows_file(path, (3, 2), (7, 1)), 8)
+    assert not capsys.readouterr().err
+
+
+@given(ROWS, st.sampled_from([2, 4, 7, 30]), st.sampled_from(["clm", "jlm"]))
+@settings(deadline=None)
+def test_rows_are_said_to_be_without_a_token_where_no_loss_is(rows, seq_len, objective):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as said:
+        path = rows_file(Path(folder, "rows.jsonl"), *((len(row.context), len(row.completion)) for row in rows))
+        idle = sum(not len(make_batch([row], seq_len, objective).loss_targets) for row in rows)
+        if idle == len(rows):
+            with pytest.raises(UserError, match=f"none of its {idle} rows has a token to predict"):
+                read_usable_rows(path, seq_len, objective)
+        else:
+            read_usable_rows(path, seq_len, objective)
+            assert (f": {idle} of {len(rows)} rows have no token" in said.getvalue()) == (idle > 0)

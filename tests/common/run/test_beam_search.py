@@ -1,6 +1,8 @@
 """The host's half of beam search, with a made-up model in numpy, against the plain search."""
 
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from common.errors import UserError
 from common.run.batching import Row
 from common.run.beam_search import (
     Candidates,
@@ -18,7 +21,7 @@ from common.run.beam_search import (
     constraints,
     search,
 )
-from common.run.searching import distinct_contexts
+from common.run.searching import distinct_contexts, run_search, say_what_is_cut
 from tests.oracles.plain_beam_search import log_softmax, plain_search
 
 VOCABULARY = 12
@@ -147,3 +150,32 @@ def test_constraints_for_the_first_token():
 def test_distinct_contexts_keep_order_and_last_tokens():
     rows = [Row([1, 2, 3], []), Row([9], []), Row([5, 2, 3], []), Row([9], [4])]
     assert distinct_contexts(rows, 2) == ([[2, 3], [9]], [0, 1, 0, 1])
+
+
+def test_contexts_of_which_only_the_end_is_read_are_said(capsys):
+    rows = [Row([1, 2, 3], []), Row([9], []), Row([5, 2, 3], []), Row([9], [4]), Row([1, 2, 3], [7])]
+    say_what_is_cut(rows, 2, "test.jsonl")
+    assert capsys.readouterr().err == (
+        "note: test.jsonl: 3 of 5 rows have a context of more than 2 tokens, --seq_len less --eval_len, of which only "
+        "the end is read; so 3 distinct contexts become 2\n")
+    say_what_is_cut(rows[:2], 2, "test.jsonl")
+    assert capsys.readouterr().err.endswith("only the end is read\n")
+    say_what_is_cut(rows, 3, "test.jsonl")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"output_file": "here"}, "here: is a folder"), ({"output_file": "rows.jsonl"}, "is the same file as the input"),
+    ({"data": "nowhere"}, "nowhere: no such file"), ({"work_dir": "rows.jsonl"}, "is a file")])
+def test_what_is_wrong_without_a_model_is_found_before_it_is_built(change, sentence, tmp_path, monkeypatch):
+    def no_model(arguments):
+        raise AssertionError("the model was built")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "rows.jsonl").write_text('{"context": [1], "completion": [2]}\n')
+    arguments = SimpleNamespace(**{"work_dir": ".", "data": "rows.jsonl", "output_file": "predict.jsonl", "seq_len": 8,
+                                   "init_checkpoint": "random", "lora_checkpoint": None, "eval_len": 4, **change})
+    with pytest.raises(UserError, match=sentence):
+        run_search(arguments, no_model)
+    assert sorted(os.listdir()) == ["here", "rows.jsonl"]

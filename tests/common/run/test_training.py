@@ -3,13 +3,17 @@
 import json
 import math
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from common.errors import UserError
 from common.files import read_json, write_json_lines
-from common.run.training import Steps, planned_steps, run_training
+from common.model.initial_weights import RANDOM
+from common.model.lora_file import LoraRecord, save_lora
+from common.run.training import Steps, plan_of, planned_steps, run_training
 
 
 @pytest.fixture
@@ -19,17 +23,30 @@ def arguments(tmp_path):
     return SimpleNamespace(
         train_data=rows, valid_data=rows, train_batch_size=4, valid_batch_size=4, seq_len=16, obj="clm", grad_acc=1,
         lr=1.0, warmup_step=2, scheduler="linear", max_epoch=3, max_step=None, i_steps=[0], i_lrs=[0.0], log_interval=2,
-        eval_interval=5, save_interval=4, eval_epoch=1, no_shuffle=False, random_seed=1,
-        work_dir=str(tmp_path / "work"))
+        eval_interval=5, save_interval=4, eval_epoch=1, no_shuffle=False, random_seed=1, init_checkpoint=RANDOM,
+        lora_checkpoint=None, overwrite=False, work_dir=str(tmp_path / "work"))
 
 
 # The ten rows of validation are three batches, which come together.
-def made_up_steps(seen, losses=lambda step: 2.0 - step / 10):
+def made_up_steps(seen, losses=lambda step: 2.0 - step / 10, valid_loss=1.5):
     def train(batch, learning_rate, is_update):
         seen.append((len(batch.offsets) - 1, learning_rate, is_update))
         return losses(sum(len(entry) == 3 for entry in seen))
-    return Steps(train=train, validate=lambda batch: 3 * 1.5, save=lambda path, step: seen.append((path, step)),
-                 peak_memory_bytes=lambda: 1 << 20, description={"framework": "made up"})
+
+    def save(path, step):
+        seen.append((path, step))
+        Path(path).write_text(str(step))
+    steps = Steps(train=train, validate=lambda batch: 3 * valid_loss, save=save, peak_memory_bytes=lambda: 1 << 20,
+                  description={"framework": "made up"})
+    return lambda arguments: steps
+
+
+def no_model(arguments):
+    raise AssertionError("the model was built")
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def test_log_lines_are_those_that_others_parse(arguments, capsys):
@@ -76,3 +93,106 @@ def test_the_shorter_of_steps_and_epochs_ends_the_run(arguments):
 def test_a_loss_that_is_no_number_ends_the_run(arguments):
     with pytest.raises(UserError, match="the loss of step 5 is nan: training has diverged"):
         run_training(arguments, made_up_steps([], lambda step: math.nan if step == 5 else 1.0))
+
+
+@pytest.mark.parametrize("interval, last_saved", [("save_interval", 4), ("log_interval", 3)])
+def test_nothing_is_saved_behind_a_loss_that_is_no_number(arguments, interval, last_saved):
+    seen = []
+    arguments.save_interval = arguments.log_interval = 100
+    setattr(arguments, interval, 2)
+    with pytest.raises(UserError, match="the loss of step 5 is inf"):
+        run_training(arguments, made_up_steps(seen, lambda step: math.inf if step == 5 else 1.0))
+    assert max(entry[1] for entry in seen if len(entry) == 2) == last_saved
+    assert not Path(arguments.work_dir, "train_summary.json").exists()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_validation_loss_that_is_no_number_ends_the_run(arguments, loss):
+    with pytest.raises(UserError, match=f"the validation loss after step 3 is {loss}: training has diverged"):
+        run_training(arguments, made_up_steps([], valid_loss=loss))
+    assert not Path(arguments.work_dir, "train_summary.json").exists()
+    lines = Path(arguments.work_dir, "train_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["train"]
+
+
+def test_a_work_directory_with_a_run_in_it_is_left_alone(arguments):
+    run_training(arguments, made_up_steps([]))
+    before = files_of(arguments.work_dir)
+    with pytest.raises(UserError, match="work: holds another training's model.3.safetensors, model.4.safetensors, "
+                                        "model.6.safetensors, model.8.safetensors and 3 more; give a --work_dir of its "
+                                        "own, or --overwrite"):
+        run_training(arguments, no_model)
+    assert files_of(arguments.work_dir) == before
+    arguments.overwrite, arguments.max_step = True, 2
+    run_training(arguments, made_up_steps([]))
+    assert read_json(arguments.work_dir + "/train_summary.json")["steps"] == 2
+
+
+@pytest.mark.parametrize("name, content, is_free", [
+    ("train_log.jsonl", "", True), ("train_log.jsonl", "{}\n", False), ("model.7.safetensors", "", False),
+    ("train_summary.json", "{}", False), ("model.safetensors", "x", True), ("notes.txt", "x", True)])
+def test_which_files_are_a_runs(arguments, name, content, is_free):
+    Path(arguments.work_dir).mkdir()
+    Path(arguments.work_dir, name).write_text(content)
+    if is_free:
+        plan_of(arguments)
+    else:
+        with pytest.raises(UserError, match=f"holds another training's {name};"):
+            plan_of(arguments)
+
+
+def test_a_summary_of_before_does_not_outlive_the_run_that_it_is_of(arguments):
+    run_training(arguments, made_up_steps([]))
+    arguments.overwrite = True
+    with pytest.raises(UserError, match="the loss of step 1"):
+        run_training(arguments, made_up_steps([], lambda step: math.nan))
+    assert not Path(arguments.work_dir, "train_summary.json").exists()
+
+
+def test_steps_count_on_from_the_weights_that_a_run_starts_from(arguments, tmp_path):
+    start = tmp_path / "model.400.safetensors"
+    lora = {"transformer.h.0.attn.c_attn.lora_A": np.ones((2, 2))}
+    save_lora(start, lora, LoraRecord("gpt2.nano", 1, 1, step=400))
+    for flag in ("lora_checkpoint", "init_checkpoint"):
+        seen = []
+        arguments.work_dir, arguments.init_checkpoint = str(tmp_path / flag), RANDOM
+        setattr(arguments, flag, str(start))
+        run_training(arguments, made_up_steps(seen))
+        saved = [entry for entry in seen if len(entry) == 2]
+        assert [step for _, step in saved] == [403, 404, 406, 408, 409]
+        assert all(path == f"{arguments.work_dir}/model.{step}.safetensors" for path, step in saved)
+        summary = read_json(arguments.work_dir + "/train_summary.json")
+        assert (summary["steps"], summary["steps_before"]) == (9, 400)
+        assert summary["checkpoint"].endswith("model.409.safetensors")
+
+
+def test_weights_that_would_never_be_updated(arguments):
+    arguments.grad_acc = 10
+    with pytest.raises(UserError, match="--grad_acc 10: more than the 9 steps of the run, so that the weights would"):
+        run_training(arguments, no_model)
+
+
+def test_gradients_that_update_nothing_are_said(arguments, capsys):
+    arguments.grad_acc = 4
+    plan_of(arguments)
+    assert "note: the gradients of the last 1 of 9 steps update nothing: --grad_acc is 4\n" == capsys.readouterr().err
+    arguments.grad_acc = 3
+    plan_of(arguments)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"train_data": "nowhere.jsonl"}, "nowhere.jsonl: no such file"), ({"valid_data": "nowhere.jsonl"}, "no such file"),
+    ({"lora_checkpoint": "nowhere.safetensors"}, "no such checkpoint"),
+    ({"seq_len": 2}, "none of its 10 rows has a token to predict")])
+def test_what_is_wrong_without_a_model_is_found_before_it_is_built(arguments, change, sentence):
+    vars(arguments).update(change)
+    with pytest.raises(UserError, match=sentence):
+        run_training(arguments, no_model)
+    assert not Path(arguments.work_dir).exists()
+
+
+def test_a_work_directory_that_is_a_file(arguments, tmp_path):
+    arguments.work_dir = str(tmp_path / "rows.jsonl")
+    with pytest.raises(UserError, match="rows.jsonl is a file, expected a folder"):
+        run_training(arguments, no_model)
