@@ -5,7 +5,14 @@ import re
 import pytest
 
 from common.errors import UserError
-from common.run.arguments import RANGES, beam_arguments, flags_of_beam, flags_of_training, training_arguments
+from common.run.arguments import (
+    alignment_arguments,
+    beam_arguments,
+    flags_of_beam,
+    flags_of_training,
+    training_arguments,
+)
+from common.run.ranges import RANGES
 
 NEEDED = ["--train_data", "t", "--valid_data", "v", "--init_checkpoint", "c"]
 
@@ -78,11 +85,12 @@ def test_refusals_of_beam_search(flags, sentence):
         beam_arguments(["--data", "d", "--init_checkpoint", "c", *flags], "")
 
 
+OF_ALIGNMENT = ("steps", "contexts")  # flags of align.py alone
 # For each flag that is a number: the lowest and the highest that is taken, and what is refused just outside.
 INTEGERS = {"seq_len": (2, 1024), "lora_dim": (1, 1024), "random_seed": (0, 2**31 - 1), "train_batch_size": (1, 2**15),
             "valid_batch_size": (1, 2**15), "grad_acc": (1, 9), "warmup_step": (0, 2**31 - 1),
             **dict.fromkeys(("max_epoch", "max_step", "log_interval", "eval_interval", "save_interval", "eval_epoch",
-                             "batch_size"), (1, 2**31 - 1)),
+                             "batch_size", *OF_ALIGNMENT), (1, 2**31 - 1)),
             "eval_len": (1, 511), "min_length": (0, 64), "beam": (1, 50257), "no_repeat_ngram_size": (0, 2**31 - 1),
             "eos_token_id": (0, 50256)}
 NUMBERS = {"lora_alpha": ("1e-9", "3e38", "0", "-1", "4e38"), "clip": ("0", "3e38", "-1e-9", "4e38"),
@@ -95,6 +103,8 @@ NUMBERS = {"lora_alpha": ("1e-9", "3e38", "0", "-1", "4e38"), "clip": ("0", "3e3
 def parsed(flags):
     """The namespace of the program that takes the first of the flags."""
     words = [f"--{name}={value}" for name, value in flags]
+    if flags[0][0] in OF_ALIGNMENT:
+        return alignment_arguments([*NEEDED, "--max_step", "9", "--test_data", "t", "--output", "o", *words], "")
     if flags[0][0] in flags_of_beam(words)[0] and flags[0][0] not in flags_of_training(words)[0]:
         return beam_arguments(["--data", "d", "--init_checkpoint", "c", *words], "")
     return training_arguments([*NEEDED, *([] if flags[0][0] == "max_step" else ["--max_step", "9"]), *words], "")
@@ -102,7 +112,8 @@ def parsed(flags):
 
 def test_every_number_has_a_range():
     training = training_arguments([*NEEDED, "--max_step", "3", "--max_epoch", "1"], "")
-    flags = {**vars(beam_arguments(["--data", "d", "--init_checkpoint", "c"], "")), **vars(training)}
+    beam = beam_arguments(["--data", "d", "--init_checkpoint", "c"], "")
+    flags = {**vars(parsed([(OF_ALIGNMENT[0], 1)])), **vars(beam), **vars(training)}
     found = {name for name, value in flags.items() if type(value) in (int, float) or isinstance(value, list)}
     assert set(RANGES) == found - {"roll_interval", "roll_lr", "roll_step"}, "those three are refused whatever they are"
     assert set(RANGES) == {*INTEGERS, *NUMBERS, "i_steps", "i_lrs"}, "the tests below have every range"
