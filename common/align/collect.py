@@ -16,8 +16,9 @@ import numpy as np
 from common.align.causes import check_flags
 from common.align.dump import Dump, array_hash, by_name, prefixed, rounded, write_dump
 from common.errors import UserError
-from common.model.checkpoint import is_lora, load_weights
+from common.model.checkpoint import load_weights
 from common.model.lora_arrays import merge_lora
+from common.model.lora_file import is_lora
 from common.run.batching import Batch, read_rows
 from common.run.beam_search import SearchModel, SearchSettings
 from common.run.dropout import Dropout, is_kept
