@@ -1,11 +1,11 @@
 """Two dumps, point by point: forward pass, loss, backward pass, optimiser, training steps, beam search."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.align.bounds import FLOOR_FACTOR, TIE, Bound, bound_of
+from common.align.bounds import FLOOR_FACTOR, SIGNIFICANDS, TIE, Bound, bound_of
 from common.align.causes import Cause, check_flags, find_causes
 from common.align.differences import Difference, difference, relative_gap
 from common.align.dump import Dump
@@ -195,14 +195,18 @@ def weights(first: Dump, second: Dump, precision: str) -> Point:
     floor = max(each.rms for dump in (first, second)
                 for each in differences_of(names, dump, "steps/weights/", dump, "steps/nudged_weights/"))
     bound = bound_of("weights", precision)
-    allowed = Bound(max(bound.value, FLOOR_FACTOR * floor), bound.measure, bound.reason)
+    allowed = replace(bound, value=max(bound.value, FLOOR_FACTOR * floor))
     largest = max(each.rms for each in differences)
     return point_of("weights", "LoRA's weights behind them", differences, [allowed] * len(names), names,
                     times(largest, floor))
 
 
 def beam(first: Dump, second: Dump, precision: str) -> Point:
-    """Outputs of a beam search and their scores; another output whose score is nearly the same is a tie."""
+    """Outputs of a beam search and their scores; another output whose score is nearly the same is a tie.
+
+    In 16-bit and tf32 products rounding alone leads to other outputs: they are counted, and the equal ones' scores
+    judged.
+    """
     one, other = (dump["beam/scores"] for dump in (first, second))
     if one.shape != other.shape:
         return Point("beam", f"outputs of {len(one)} contexts", np.inf, 0.0, "", f"context {len(one) + 1}",
@@ -211,7 +215,9 @@ def beam(first: Dump, second: Dump, precision: str) -> Point:
     margins, gap = np.abs(one - other), relative_gap(one, other)
     is_tie = ~is_equal & (margins < TIE)
     bound = bound_of("scores", precision)
-    beyond = np.flatnonzero(~(is_equal | is_tie) | ~(gap <= bound.value))
+    if precision in SIGNIFICANDS:
+        gap = np.where(is_equal, gap, 0.0)
+    beyond = np.flatnonzero(~(gap <= bound.value) | ~(is_equal | is_tie | (precision in SIGNIFICANDS)))
     note = f"{is_equal.sum()} outputs are equal" + "".join(
         f"; context {index + 1} is a tie, margin {margins[index]:.1e}" for index in np.flatnonzero(is_tie))
     return Point("beam", f"scores and outputs of {len(gap)} contexts", gap.max(), bound.value,

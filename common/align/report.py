@@ -111,9 +111,11 @@ def markdown(comparison: Comparison) -> str:
     for point in comparison.points:
         if len(point.differences) > 1:
             lines += [f"## Arrays: {point.name}", "", *differences_table(point.differences)]
-    lines += ["## Bounds", "", *table(["of", "in float32", "measure", "why"], [
-        (name, f"{bound.value:.1e}", bound.measure, bound.reason) for name, bound in BOUNDS.items()])]
-    lines += [FLOOR_REASON[0].upper() + FLOOR_REASON[1:] + ".", "", "## Flags", "", "```"]
+    lines += ["## Bounds", "", *table(
+        ["of", "in float32", "else, in units of the factors", "measure", "why"],
+        [(name, f"{bound.value:.1e}", str(bound.units), bound.measure, bound.reason)
+         for name, bound in BOUNDS.items()])]
+    lines += [FLOOR_REASON, "", "## Flags", "", "```"]
     lines += [f"--{name} {value}" for name, value in comparison.first["flags"].items()]
     return "\n".join([*lines, "```"]) + "\n"
 
