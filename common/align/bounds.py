@@ -12,6 +12,8 @@ TIE = 1e-5  # two outputs of a beam search whose scores differ by less are a tie
 FLOOR_FACTOR = 10
 FLOOR_REASON = (f"A training may also differ by {FLOOR_FACTOR} times its noise floor, what one unit in the last place "
                 "of a first weight makes of it: rounding differs at every step, not once.")
+EDGE = 1e-4  # a noise floor above this is that of a training past the edge of stability
+EDGE_NOTE = "past the edge of stability, where steps show little: give a lower --lr"
 SIGNIFICANDS = {"tf32": 11, "bf16": 8, "fp16": 11}  # bits
 
 

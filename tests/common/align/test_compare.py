@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.align.bounds import BOUNDS, FLOOR_FACTOR, bound_of
+from common.align.bounds import BOUNDS, EDGE_NOTE, FLOOR_FACTOR, bound_of
 from common.align.compare import SINGLE_STEP, compare
 from common.errors import UserError
 from tests.common.align.dump_cases import STEPS, make_dump
@@ -133,7 +133,9 @@ def test_steps_are_judged_by_the_floor_so_far_where_that_is_high(compared):
             arrays["steps/nudged_losses"] = arrays["steps/losses"] * (1 + floor)
         return change
     gap = np.array([0, 0, 0, 0, 0.8 * FLOOR_FACTOR * 1e-3, 0])
-    assert compared(moved(gap)).passed
+    late = compared(moved(gap))
+    assert late.passed and point(late, "steps").note == f"8.0 times the noise floor, 1.0e-03; {EDGE_NOTE}"
+    np.testing.assert_allclose(late.curves["allowed"], [BOUNDS["steps"].value] * 3 + [FLOOR_FACTOR * 1e-3] * 3)
     early = compared(moved(np.roll(gap, -3)))
     assert point(early, "steps").first == "step 2"
 
