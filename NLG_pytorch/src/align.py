@@ -21,6 +21,7 @@ import kernels
 from gpt2_beam import build_search_model
 from gpt2_ft import build_model, build_optimizer, build_steps, train_step, update
 from lora import MergedLinear, lora_state_dict
+from optimizer import AdamW
 
 
 def copied(array):
@@ -85,9 +86,10 @@ def trace_pass(arguments, backbone, lora, batch, others):
         logits = model.logits(kernels.take_rows(trace.last, batch.loss_positions))
     gradients = {}
     if others is None:
-        behind = trace.behind(lora_layers(model))
-        gradients = dict(zip(behind, torch.autograd.grad(loss, list(behind.values()))))
-    return copied_all({**trace.arrays, LOGITS: logits}), float(loss.detach()), copied_all(gradients)
+        behind, scale = trace.behind(lora_layers(model)), AdamW.first_scale if arguments.precision == "fp16" else 1.0
+        gradients = dict(zip(behind, torch.autograd.grad(loss * scale, list(behind.values()))))
+        gradients = {name: gradient / scale for name, gradient in copied_all(gradients).items()}
+    return copied_all({**trace.arrays, LOGITS: logits}), float(loss.detach()), gradients
 
 
 def first_step(arguments, backbone, lora, batch):

@@ -1,11 +1,11 @@
 """Two dumps, point by point: forward pass, loss, backward pass, optimiser, training steps, beam search."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.align.bounds import FLOOR_FACTOR, TIE, Bound, bound_of
+from common.align.bounds import EDGE, EDGE_NOTE, FLOOR_FACTOR, SIGNIFICANDS, TIE, Bound, bound_of
 from common.align.causes import Cause, check_flags, find_causes
 from common.align.differences import Difference, difference, relative_gap
 from common.align.dump import Dump
@@ -50,8 +50,8 @@ class Comparison:
         first, second: what the dumps say of themselves.
         causes: list of Cause.
         points: list of Point; "forward, single-step" is among them where one dump has the other one's inputs.
-        curves: ``{"gap", "floor"}``, each ``(steps,)``: the relative distance of the losses of the two dumps, and the
-            larger one of either dump's two trainings.
+        curves: ``{"gap", "floor", "allowed"}``, each ``(steps,)``: the relative distance of the losses of the two
+            dumps, the larger one of either dump's two trainings, and what the gap may be.
     """
 
     first: dict
@@ -84,7 +84,7 @@ def compare(first: Dump, second: Dump) -> Comparison:
     precision = first.meta["flags"]["precision"]
     points = [forward(first, second, precision), *single_step(first, second, precision), loss(first, second, precision),
               backward(first, second, precision), optimiser(first, second, precision)]
-    curves = loss_curves(first, second)
+    curves = loss_curves(first, second, precision)
     points += [steps(curves, precision), weights(first, second, precision), beam(first, second, precision)]
     return Comparison(first.meta, second.meta, find_causes(first, second), points, curves)
 
@@ -167,10 +167,11 @@ def optimiser(first: Dump, second: Dump, precision: str) -> Point:
                     [f"the {kinds[kind]} of {parameter}" for kind, parameter in parts])
 
 
-def loss_curves(first: Dump, second: Dump) -> dict[str, np.ndarray]:
-    """Returns the gap between two dumps' losses and the noise floor, each ``(steps,)``."""
-    floors = [relative_gap(dump["steps/losses"], dump["steps/nudged_losses"]) for dump in (first, second)]
-    return {"gap": relative_gap(first["steps/losses"], second["steps/losses"]), "floor": np.maximum(*floors)}
+def loss_curves(first: Dump, second: Dump, precision: str) -> dict[str, np.ndarray]:
+    """Returns the gap between two dumps' losses, the noise floor and what is allowed, each ``(steps,)``."""
+    floor = np.maximum(*(relative_gap(dump["steps/losses"], dump["steps/nudged_losses"]) for dump in (first, second)))
+    allowed = np.maximum(bound_of("steps", precision).value, FLOOR_FACTOR * np.maximum.accumulate(floor))
+    return {"gap": relative_gap(first["steps/losses"], second["steps/losses"]), "floor": floor, "allowed": allowed}
 
 
 def times(value: float, floor: float) -> str:
@@ -180,12 +181,12 @@ def times(value: float, floor: float) -> str:
 
 def steps(curves: dict[str, np.ndarray], precision: str) -> Point:
     """The losses of a training, against what one unit in the last place makes of them."""
-    gap, floor = curves["gap"], curves["floor"]
-    allowed = np.maximum(bound_of("steps", precision).value, FLOOR_FACTOR * np.maximum.accumulate(floor))
+    gap, floor, allowed = curves["gap"], curves["floor"], curves["allowed"]
     beyond = np.flatnonzero(~(gap <= allowed))
+    edge = max(EDGE, bound_of("steps", precision).value)
     return Point("steps", f"losses of {len(gap)} steps", gap.max(), allowed[-1],
                  f"step {gap.argmax() + 1}" if gap.any() else "", f"step {beyond[0] + 1}" if len(beyond) else "",
-                 times(gap.max(), floor.max()))
+                 times(gap.max(), floor.max()) + (f"; {EDGE_NOTE}" if floor.max() > edge else ""))
 
 
 def weights(first: Dump, second: Dump, precision: str) -> Point:
@@ -195,14 +196,18 @@ def weights(first: Dump, second: Dump, precision: str) -> Point:
     floor = max(each.rms for dump in (first, second)
                 for each in differences_of(names, dump, "steps/weights/", dump, "steps/nudged_weights/"))
     bound = bound_of("weights", precision)
-    allowed = Bound(max(bound.value, FLOOR_FACTOR * floor), bound.measure, bound.reason)
+    allowed = replace(bound, value=max(bound.value, FLOOR_FACTOR * floor))
     largest = max(each.rms for each in differences)
     return point_of("weights", "LoRA's weights behind them", differences, [allowed] * len(names), names,
                     times(largest, floor))
 
 
 def beam(first: Dump, second: Dump, precision: str) -> Point:
-    """Outputs of a beam search and their scores; another output whose score is nearly the same is a tie."""
+    """Outputs of a beam search and their scores; another output whose score is nearly the same is a tie.
+
+    In 16-bit and tf32 products rounding alone leads to other outputs: they are counted, and the equal ones' scores
+    judged.
+    """
     one, other = (dump["beam/scores"] for dump in (first, second))
     if one.shape != other.shape:
         return Point("beam", f"outputs of {len(one)} contexts", np.inf, 0.0, "", f"context {len(one) + 1}",
@@ -211,7 +216,9 @@ def beam(first: Dump, second: Dump, precision: str) -> Point:
     margins, gap = np.abs(one - other), relative_gap(one, other)
     is_tie = ~is_equal & (margins < TIE)
     bound = bound_of("scores", precision)
-    beyond = np.flatnonzero(~(is_equal | is_tie) | ~(gap <= bound.value))
+    if precision in SIGNIFICANDS:
+        gap = np.where(is_equal, gap, 0.0)
+    beyond = np.flatnonzero(~(gap <= bound.value) | ~(is_equal | is_tie | (precision in SIGNIFICANDS)))
     note = f"{is_equal.sum()} outputs are equal" + "".join(
         f"; context {index + 1} is a tie, margin {margins[index]:.1e}" for index in np.flatnonzero(is_tie))
     return Point("beam", f"scores and outputs of {len(gap)} contexts", gap.max(), bound.value,

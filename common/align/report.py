@@ -111,9 +111,11 @@ def markdown(comparison: Comparison) -> str:
     for point in comparison.points:
         if len(point.differences) > 1:
             lines += [f"## Arrays: {point.name}", "", *differences_table(point.differences)]
-    lines += ["## Bounds", "", *table(["of", "in float32", "measure", "why"], [
-        (name, f"{bound.value:.1e}", bound.measure, bound.reason) for name, bound in BOUNDS.items()])]
-    lines += [FLOOR_REASON[0].upper() + FLOOR_REASON[1:] + ".", "", "## Flags", "", "```"]
+    lines += ["## Bounds", "", *table(
+        ["of", "in float32", "else, in units of the factors", "measure", "why"],
+        [(name, f"{bound.value:.1e}", str(bound.units), bound.measure, bound.reason)
+         for name, bound in BOUNDS.items()])]
+    lines += [FLOOR_REASON, "", "## Flags", "", "```"]
     lines += [f"--{name} {value}" for name, value in comparison.first["flags"].items()]
     return "\n".join([*lines, "```"]) + "\n"
 
@@ -140,7 +142,7 @@ def draw(path: str | os.PathLike, comparison: Comparison) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
     curves = (("gap", COLOURS[comparison.second["description"]["framework"]], "between the dumps"),
               ("floor", FLOOR_COLOUR, "noise floor"))
-    smallest = min((curve[curve > 0].min() for curve in comparison.curves.values() if curve.any()), default=1e-9)
+    smallest = np.concatenate([curve[curve > 0] for curve in comparison.curves.values()]).min(initial=1e-6)
     for name, colour, label in curves:
         curve = comparison.curves[name]
         numbers = np.arange(1, len(curve) + 1)
@@ -148,8 +150,9 @@ def draw(path: str | os.PathLike, comparison: Comparison) -> None:
         axes.plot(numbers, np.maximum(curve, smallest / 2), ".", color=colour, alpha=0.45, markersize=4)
         axes.plot(numbers, np.maximum(np.maximum.accumulate(curve), smallest / 2), color=colour, linewidth=1.6,
                   label=f"{label}: {curve.max():.1e} at most")
-    steps = next(point for point in comparison.points if point.name == "steps")
-    axes.axhline(steps.bound, color="black", linewidth=0.9, linestyle=(0, (5, 4)), label=f"allowed: {steps.bound:.1e}")
+    allowed = comparison.curves["allowed"]
+    axes.plot(np.arange(1, len(allowed) + 1), allowed, color="black", linewidth=0.9, linestyle=(0, (5, 4)),
+              label=f"allowed: {allowed[-1]:.1e} at the end")
     axes.set_yscale("log")
     axes.set_xlabel("training step")
     axes.set_ylabel("relative difference of the loss")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.align.bounds import BOUNDS, FLOOR_FACTOR, bound_of
+from common.align.bounds import BOUNDS, EDGE_NOTE, FLOOR_FACTOR, bound_of
 from common.align.compare import SINGLE_STEP, compare
 from common.errors import UserError
 from tests.common.align.dump_cases import STEPS, make_dump
@@ -133,7 +133,9 @@ def test_steps_are_judged_by_the_floor_so_far_where_that_is_high(compared):
             arrays["steps/nudged_losses"] = arrays["steps/losses"] * (1 + floor)
         return change
     gap = np.array([0, 0, 0, 0, 0.8 * FLOOR_FACTOR * 1e-3, 0])
-    assert compared(moved(gap)).passed
+    late = compared(moved(gap))
+    assert late.passed and point(late, "steps").note == f"8.0 times the noise floor, 1.0e-03; {EDGE_NOTE}"
+    np.testing.assert_allclose(late.curves["allowed"], [BOUNDS["steps"].value] * 3 + [FLOOR_FACTOR * 1e-3] * 3)
     early = compared(moved(np.roll(gap, -3)))
     assert point(early, "steps").first == "step 2"
 
@@ -161,6 +163,20 @@ def test_another_output_of_the_beam_search_is_a_difference_unless_its_score_is_t
     wrong = compared(other_output(2e-5))
     assert failed(wrong) == ["beam"] and wrong.first_operation == "context 2 (beam)"
     assert failed(compared(scaled("beam/scores", 1 + 1.2 * BOUNDS["scores"].value))) == ["beam"]
+
+
+def test_other_outputs_are_counted_not_judged_where_factors_are_short(compared, tmp_path):
+    def in_bf16(factor, token):
+        def change(arrays, meta):
+            meta["flags"]["precision"] = "bf16"
+            arrays["beam/tokens"][1, 2] = token
+            arrays["beam/scores"] = arrays["beam/scores"] * np.array([1, factor, 1])
+        return change
+    first = make_dump(tmp_path / "first.npz", in_bf16(1, 6))
+    for token, expected in ((99, []), (6, ["beam"])):
+        comparison = compare(first, make_dump(tmp_path / "second.npz", in_bf16(1.1, token)))
+        assert failed(comparison) == expected
+        assert point(comparison, "beam").note == ("2" if token == 99 else "3") + " outputs are equal"
 
 
 def test_fewer_contexts_are_a_difference(compared):
@@ -195,8 +211,8 @@ def test_dumps_of_different_flags_are_refused(compared, flags, sentence):
         compared(lambda arrays, meta: meta["flags"].update(flags))
 
 
-def test_other_precisions_have_four_units_of_their_factors():
-    assert bound_of("forward", "bf16").value == 4 / 256 and bound_of("forward", "tf32").value == 4 / 2048
+def test_other_precisions_have_units_of_their_factors():
+    assert bound_of("forward", "bf16").value == 8 / 256 and bound_of("single", "tf32").value == 4 / 2048
     assert bound_of("forward", "fp32") is BOUNDS["forward"]
     assert all(bound_of(name, "fp16").measure == bound.measure for name, bound in BOUNDS.items())
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from common.align.compare import compare
@@ -47,6 +48,14 @@ def test_causes_stand_before_what_may_come_of_them(written):
     assert not numbers["passed"] and numbers["first_operation"] == "h.0.ln_1 (forward)"
     # JSON has no word for what is infinite.
     assert numbers["points"][0]["measured"] == "inf"
+
+
+def test_losses_that_are_no_numbers_have_a_report_too(written):
+    def change(arrays, meta):
+        arrays["steps/losses"][2:] = arrays["steps/nudged_losses"][2:] = np.nan
+    lines, _, numbers = written(change)
+    assert "FAILED  steps: nan" in lines and "; first: step 3" in lines
+    assert numbers["curves"]["gap"][2] == "nan" and numbers["first_operation"] == "step 3 (steps)"
 
 
 def test_every_bound_has_its_reason_in_the_report(written):
