@@ -201,7 +201,8 @@ def real(shared_data, tmp_path_factory):
         for split, file in zip(("train", "valid", "test"), files):
             path = folder / FOLDERS[name] / split
             count = write_json_lines(f"{path}_formatted.jsonl", convert(shared_data / file))
-            write_json_lines(f"{path}.jsonl", ({"context": [i], "completion": []} for i in range(count)))
+            numbered = ({"context": [i // 50_000, i % 50_000], "completion": []} for i in range(count))
+            write_json_lines(f"{path}.jsonl", numbered)
     return folder
 
 
