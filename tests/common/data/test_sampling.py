@@ -18,7 +18,6 @@ from common.data.sampling import allocate, choose, main, sample_rows
 from common.data.strata import FOLDERS, chosen_sets, dart_strata, e2e_strata, predicates_of, squad_strata, webnlg_strata
 from common.errors import UserError
 from common.files import write_json_lines
-from common.vocabulary import VOCABULARY_SIZE
 
 REAL = {"e2e": (convert_e2e, ("e2e/train.txt", "e2e/valid.txt", "e2e/test.txt")),
         "webnlg": (convert_webnlg, [f"webnlg_challenge_2017/{name}.json" for name in ("train", "dev", "test")]),
@@ -202,7 +201,8 @@ def real(shared_data, tmp_path_factory):
         for split, file in zip(("train", "valid", "test"), files):
             path = folder / FOLDERS[name] / split
             count = write_json_lines(f"{path}_formatted.jsonl", convert(shared_data / file))
-            write_json_lines(f"{path}.jsonl", ({"context": list(divmod(i, VOCABULARY_SIZE)), "completion": []} for i in range(count)))
+            numbered = ({"context": [i // 50_000, i % 50_000], "completion": []} for i in range(count))
+            write_json_lines(f"{path}.jsonl", numbered)
     return folder
 
 
