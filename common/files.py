@@ -204,10 +204,11 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
 
 def _identity(path):
     """Returns what two names of one file have in common."""
+    target = os.path.realpath(path)  # of folder/../x, where there is no folder yet: it is made before x is written
     try:
-        status = os.stat(path)
+        status = os.stat(target)
     except OSError:
-        return os.path.realpath(path)
+        return target
     return status.st_dev, status.st_ino
 
 

@@ -253,6 +253,12 @@ def test_an_output_that_is_an_input_is_refused(kind, is_gzip):
     assert content(name) == b"precious"
 
 
+def test_an_output_that_becomes_the_input_once_its_folder_is_made_is_refused():
+    write("in", b"precious")
+    with pytest.raises(UserError, match="later/../in: is the same file as the input in"):
+        check_outputs(["later/../in"], ["in"])
+
+
 def test_outputs_that_are_one_file_are_refused():
     write("a", b"")
     os.symlink("a", "b")
