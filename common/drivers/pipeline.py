@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.cpp_compiler import check_folders
 from common.drivers.commands import Command, relative, run_command
 from common.drivers.report import write_report
 from common.drivers.scoring_stages import decode_command, score_command, score_sets
@@ -15,7 +16,7 @@ from common.errors import UserError
 from common.files import read_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.model_cards import MODEL_CARDS
-from common.paths import ROOT
+from common.paths import ROOT, what_cannot_be_written
 from common.run.arguments import flags_of_programs
 
 STAGES = ("data", "train", "beam", "decode", "score", "report")
@@ -150,11 +151,25 @@ def run_of_folder(work: str | os.PathLike) -> Run:
     return Run(options, train, beam)
 
 
+def check_folders_of(run: Run, stages: list[str]) -> None:
+    """Checks that the run can write its folder and, where a stage runs Jittor, that Jittor can compile.
+
+    Raises:
+        UserError: a folder is another user's or read-only, or has a path that Jittor cannot compile with.
+    """
+    problem = what_cannot_be_written(run.work)
+    if problem:
+        raise UserError(f"cannot write the results: {problem}; name a folder of yours: --work_dir /path/to/folder")
+    if "jittor" in run.frameworks and {"train", "beam"} & set(stages):
+        check_folders()
+
+
 def main(argv: list[str]) -> None:
     """Runs the chosen stages."""
     options, train, beam = parse(argv)
     run = Run(options, train, beam)
     chosen = options.stages.split(",")
+    check_folders_of(run, chosen)
     started = time.perf_counter()
     if "data" in chosen:
         for command in run.data_commands():
