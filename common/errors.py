@@ -49,6 +49,9 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
         if sys.stdout is not None:
             # Where standard output cannot show a character, such as é in ASCII, its code is shown.
             sys.stdout.reconfigure(errors="backslashreplace")
+        if sys.flags.optimize > 1:
+            raise UserError("PYTHONOPTIMIZE=2, or python -OO, takes away texts that the programs print: unset "
+                            "PYTHONOPTIMIZE")
         status = main(sys.argv[1:])
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 
 from common.cpp_compiler import check_cpp_compiler, check_folders
-from common.errors import UserError
+from common.errors import UserError, note
 from common.files import atomic_write, read_json, sha256_of, write_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, clean_variables
 from common.paths import ROOT, what_cannot_be_written
@@ -74,8 +74,8 @@ def check_python():
 def check_gpu_toolkit():
     """Says so where there is a GPU that Jittor cannot use."""
     if shutil.which("nvidia-smi") and not (shutil.which("nvcc") or os.path.exists("/usr/local/cuda/bin/nvcc")):
-        print("note: there is an NVIDIA driver but no nvcc: Jittor will use the CPU; for the GPU install NVIDIA's CUDA "
-              "toolkit 12 or 13", file=sys.stderr)
+        note("there is an NVIDIA driver but no nvcc: Jittor will use the CPU; for the GPU install NVIDIA's CUDA "
+             "toolkit 12 or 13")
 
 
 def check_before_download(chosen, missing):

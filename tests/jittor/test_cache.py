@@ -69,7 +69,7 @@ def test_another_users_cache_is_a_sentence(home, foreign):
 
 
 def test_what_cannot_be_written_inside_is_a_sentence_too(home):
-    with pytest.raises(UserError, match="gen/jit_op_maker.h cannot be written; name a folder of yours"):
+    with pytest.raises(UserError, match="gen/jit_op_maker.h: Permission denied; name a folder of yours"):
         with cache.refusing_others_files():
             raise PermissionError(13, "Permission denied", str(home / "gen/jit_op_maker.h"))
     with pytest.raises(IndexError), cache.refusing_others_files():

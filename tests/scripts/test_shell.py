@@ -58,7 +58,7 @@ def checkout(tmp_path):
 
 STARTED = {"create_datasets.sh": ("create_datasets.py",), "run_task.sh": ("run_task.py",),
            "download_pretrained_checkpoints.sh": ("download_pretrained_checkpoints.py",),
-           "bench.sh": ("bench/bench.py",), "check_gpu.sh": ("maintain/check_gpu.py",),
+           "align.sh": ("align.py",), "bench.sh": ("bench/bench.py",), "check_gpu.sh": ("maintain/check_gpu.py",),
            **{f"run_{task}.sh": ("run_task.py", task) for task in ("e2e", "webnlg", "dart", "squad")}}
 
 

@@ -11,6 +11,7 @@ import platform
 import sys
 
 from common.cpp_compiler import cache_folder, refuse_cache
+from common.errors import note, sentence_of
 from common.paths import ROOT, what_cannot_be_written
 
 
@@ -61,7 +62,7 @@ def check_can_be_written(cache_name):
     try:
         os.makedirs(cache_folder(), exist_ok=True)
     except OSError as error:
-        refuse_cache(f"{error.filename}: {error.strerror}")
+        refuse_cache(sentence_of(error))
     for folder in folders_of(cache_name):
         for path in (os.path.dirname(folder), *(inside for inside, _, _ in os.walk(folder))):
             refuse_cache(what_cannot_be_written(path))
@@ -75,7 +76,7 @@ def refusing_others_files():
     try:
         yield
     except PermissionError as error:
-        refuse_cache(error.filename and f"{error.filename} cannot be written")
+        refuse_cache(error.filename and sentence_of(error))
         raise
 
 
@@ -119,6 +120,6 @@ def remove_damaged(cache_name):
             continue
         with locked(folder):
             for path in damaged_files(folder):
-                print(f"note: {path} was cut off and is compiled anew", file=sys.stderr)
+                note(f"{path} was cut off and is compiled anew")
                 os.unlink(path)
                 os.unlink(key_of(path))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+from common.errors import note
+
 # Jittor compiles kernels with -Ofast, under which `x != x` is false for NaN and every loaded kernel makes the processor
 # flush subnormal numbers to zero, numpy's too. These flags let sums be reordered all the same; __FAST_MATH__ is what
 # glibc's headers ask for before they offer vectorised exp and tanh, without which GELU is 50 times slower.
@@ -56,7 +58,7 @@ def compile_kernel_header(folder, compiler, flags):
     with contextlib.suppress(OSError), open(key, encoding="utf-8") as file:
         if file.read() == str(os.path.getsize(precompiled)):
             return header
-        print(f"note: {precompiled} was cut off and is compiled anew", file=sys.stderr)
+        note(f"{precompiled} was cut off and is compiled anew")
     write_whole(header, KERNEL_HEADER, 0o644)
     words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
     temporary = f"{header}.{os.getpid()}"

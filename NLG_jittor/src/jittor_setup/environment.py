@@ -30,7 +30,7 @@ from importlib import metadata
 from tqdm import tqdm
 
 from common.cpp_compiler import cache_folder, cache_home, check_cpp_compiler, check_folders, check_path
-from common.errors import UserError
+from common.errors import UserError, note
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # where Jittor looks before it downloads
 
@@ -193,8 +193,8 @@ def import_quietly(variables):
         print("Jittor compiles its core for this machine, once, which takes minutes (kept in "
               f"{cache_folder()})", file=sys.stderr, flush=True)
         if not has_semaphores():
-            print("note: /dev/shm cannot be used: one process compiles at a time, which takes longer; in a container "
-                  "try --ipc=host or --shm-size=1g", file=sys.stderr, flush=True)
+            note("/dev/shm cannot be used: one process compiles at a time, which takes longer; in a container try "
+                 "--ipc=host or --shm-size=1g")
     with undo_side_effects(variables):
         import jittor_utils
 
