@@ -57,6 +57,9 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
         sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
         # Where standard output cannot show a character, such as é in ASCII, its code is shown.
         sys.stdout.reconfigure(errors="backslashreplace")
+        if sys.flags.optimize > 1:
+            raise UserError("PYTHONOPTIMIZE=2, or python -OO, takes away texts that the programs print: unset "
+                            "PYTHONOPTIMIZE")
         status = main(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:

@@ -8,7 +8,7 @@
 # bash scripts/align.sh --help lists the options. PYTHON_PYTORCH and PYTHON_JITTOR name interpreters to use in place of
 # .venv_pytorch and .venv_jittor.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 framework=both
 previous=
 for word in "$@"; do
@@ -25,4 +25,4 @@ if [[ $framework == none ]]; then
 else
     source "$root/scripts/choose_python.sh"
 fi
-exec "$python" "$root/scripts/align.py" "$@"
+exec "${python[@]}" "$root/scripts/align.py" "$@"

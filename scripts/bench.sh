@@ -5,7 +5,7 @@
 #   bash scripts/bench.sh train --precision fp32 --steps 50 --output /tmp/bench
 # PYTHON_PYTORCH and PYTHON_JITTOR name interpreters to use in place of .venv_pytorch and .venv_jittor.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 framework=all
 source "$root/scripts/choose_python.sh"
-exec "$python" "$root/scripts/bench/bench.py" "$@"
+exec "${python[@]}" "$root/scripts/bench/bench.py" "$@"

@@ -3,7 +3,7 @@
 # PYTHON_PYTORCH and PYTHON_JITTOR name interpreters to use in place of .venv_pytorch and .venv_jittor; they need pytest
 # and what the trees import, no more, where data/demo/ holds the demo data already.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 PYTHON=${PYTHON:-${PYTHON_PYTORCH:-${PYTHON_JITTOR:-}}}
 source "$root/scripts/any_python.sh"
-exec "$python" "$root/scripts/maintain/check_gpu.py" "$@"
+exec "${python[@]}" "$root/scripts/maintain/check_gpu.py" "$@"

@@ -1,5 +1,8 @@
-# Sourced by the drivers with their command line and with the default of --framework in `framework`: makes the environments
-# that are missing, and sets `python` to the one in which the driver itself runs.
+# shellcheck shell=bash disable=SC2034
+# Sourced by the drivers, behind project.sh, with their command line and with the default of --framework in `framework`:
+# makes the environments that are missing, and sets `python` to the one in which the driver itself runs, with -E, for
+# PYTHONPATH and its like name another Python's packages; an interpreter of the user's own may need those.
+: "${root:?}" "${framework:?}"
 previous=
 for word in "$@"; do
     case "$previous=$word" in
@@ -11,14 +14,16 @@ done
 missing=()
 if [[ $framework != jittor && -z ${PYTHON_PYTORCH:-} ]]; then missing+=(pytorch); fi
 if [[ $framework != pytorch && $framework != peft && -z ${PYTHON_JITTOR:-} ]]; then missing+=(jittor); fi
+if [[ ${#missing[@]} -eq 2 ]]; then missing=(both); fi
 for name in "${missing[@]}"; do
     bash "$root/scripts/setup.sh" --check "$name" || bash "$root/scripts/setup.sh" "$name"
 done
 if [[ $framework == jittor ]]; then
-    python=${PYTHON_JITTOR:-$root/.venv_jittor/bin/python}
+    name=jittor own=${PYTHON_JITTOR:-}
 else
-    python=${PYTHON_PYTORCH:-$root/.venv_pytorch/bin/python}
+    name=pytorch own=${PYTHON_PYTORCH:-}
 fi
+if [[ -n $own ]]; then python=("$own"); else python=("$root/.venv_$name/bin/python" -E); fi
 if [[ ${#missing[@]} -eq 0 ]]; then
-    PYTHON=$python bash "$root/scripts/setup.sh" --check vocab || PYTHON=$python bash "$root/scripts/setup.sh" vocab
+    PYTHON=$own bash "$root/scripts/setup.sh" --check vocab || PYTHON=$own bash "$root/scripts/setup.sh" vocab
 fi

@@ -3,6 +3,6 @@
 #   bash scripts/create_datasets.sh [e2e|webnlg|dart|squad|all] [--source DIR]
 # PYTHON names the Python to use; by default that of .venv_pytorch or .venv_jittor, whichever exists.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 source "$root/scripts/any_python.sh"
-exec "$python" "$root/scripts/create_datasets.py" "$@"
+exec "${python[@]}" "$root/scripts/create_datasets.py" "$@"

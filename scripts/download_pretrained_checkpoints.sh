@@ -3,6 +3,6 @@
 #   bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large]... [--source DIR]
 # PYTHON names the Python to use; by default that of .venv_pytorch or .venv_jittor, whichever exists.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 source "$root/scripts/any_python.sh"
-exec "$python" "$root/scripts/download_pretrained_checkpoints.py" "$@"
+exec "${python[@]}" "$root/scripts/download_pretrained_checkpoints.py" "$@"

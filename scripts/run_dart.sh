@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # DART from data to a score table:
 #   bash scripts/run_dart.sh [--framework pytorch|jittor|both] [--preset demo|sampled|paper]
-exec bash "$(dirname "${BASH_SOURCE[0]}")/run_task.sh" dart "$@"
+exec bash "$(dirname -- "${BASH_SOURCE[0]}")/run_task.sh" dart "$@"

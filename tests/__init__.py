@@ -17,7 +17,10 @@ and what else needs torch; pytest's header says what is left out and why. Two en
 """
 
 import os
+import pickle
 from importlib.util import find_spec
+
+import pytest
 
 from common.frameworks import interpreter
 from common.paths import ROOT
@@ -48,3 +51,28 @@ def not_collected():
         if not os.path.exists(interpreter(framework)):
             reasons["alignment"] = f"{os.path.relpath(interpreter(framework), ROOT)} is not here: run scripts/setup.sh"
     return reasons
+
+
+def as_other_user(function):
+    """Returns what ``function`` returns in a process of a user who owns nothing; skips where this one is not root."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        try:
+            result = (True, function())
+        except BaseException as error:  # whatever it is, the parent raises it
+            result = (False, error)
+        os.write(writing, pickle.dumps(result))
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        has_returned, result = pickle.load(pipe)
+    os.waitpid(process, 0)
+    if not has_returned:
+        raise result
+    return result

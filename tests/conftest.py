@@ -10,11 +10,14 @@ import sys
 import numpy as np
 import pytest
 
+from common.frameworks import MISLEADING_VARIABLES
 from common.paths import ROOT
 from tests import DEVICE, FRAMEWORK, LIBRARIES, has, not_collected
 
 pytest.register_assert_rewrite("tests.alignment.programs", "tests.common.model.checkpoint_cases")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+for name in MISLEADING_VARIABLES:  # the programs that tests start are to run as tested
+    os.environ.pop(name, None)
 collect_ignore = list(not_collected())
 if FRAMEWORK:
     # Behind the root, whose common/ stays the one that is imported. Never both trees' in one process.

@@ -24,11 +24,9 @@ def set_up(device, random_seed, precision):
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
 
     Raises:
-        UserError: ``cuda`` was asked for and there is none, ``tf32`` on a CPU, or several processes were started.
+        UserError: ``cuda`` was asked for and there is none, or ``tf32`` on a CPU.
     """
     global _precision
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process")
     if device == "cuda" and not jt.has_cuda:
         raise UserError("--device cuda: Jittor sees no GPU with a CUDA toolkit beside it; check nvidia-smi and nvcc "
                         "--version, or use --device cpu")

@@ -1,6 +1,5 @@
 """Where the program runs: the device, its seeds and precision, and the border between numpy and torch."""
 
-import os
 import resource
 
 import numpy as np
@@ -22,17 +21,14 @@ def set_up(device, random_seed, precision):
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
 
     Raises:
-        UserError: ``cuda`` was asked for and there is none, ``tf32`` on a CPU, or several processes were started.
+        UserError: ``cuda`` was asked for and there is none, or ``tf32`` on a CPU.
     """
     global _device, _precision
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: training runs as one process; "
-                        "start it with --nproc_per_node=1")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device cuda: torch {torch.__version__} sees no GPU; check nvidia-smi and that this torch "
                         "was built for CUDA, or use --device cpu")
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    _device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu")
+    _device = torch.device("cuda", 0) if use_cuda else torch.device("cpu")
     if precision == "tf32" and not use_cuda:
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision

@@ -21,7 +21,7 @@ from common.data.tokenizer import load_tokenizer
 from common.drivers.tasks import TASKS, as_words, beam_flags
 from common.errors import UserError
 from common.files import write_json_lines
-from common.frameworks import FRAMEWORKS, interpreter
+from common.frameworks import FRAMEWORKS, interpreter, variables_for
 from common.model.lora_file import read_record
 from common.model.weight_files import resolve_checkpoint
 from common.paths import ROOT
@@ -50,7 +50,7 @@ def search(framework, words):
     python = str(interpreter(framework))
     try:
         status = subprocess.run([python, "src/gpt2_beam.py", *words], cwd=ROOT / f"NLG_{framework}", stdout=sys.stderr,
-                                check=False).returncode
+                                env=variables_for(python), check=False).returncode
     except OSError as error:
         raise UserError(f"{python}: cannot be run: {error.strerror}; `bash scripts/setup.sh {framework}` makes "
                         "it") from error

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import read_json, sha256_of, write_json
+from common.frameworks import variables_for
 from common.paths import ROOT
 
 STAMP_SHAPE = {"words": [str], "files": {str: str}}
@@ -180,8 +181,9 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
     started = time.perf_counter()
     with open(command.log, "w", encoding="utf-8") as log:
         log.write(f"$ cd {os.path.relpath(command.folder, ROOT)} && {shlex.join(command.words)}\n")
+        variables = {**variables_for(command.words[0], command.folder), "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(command.words, cwd=command.folder, stdout=subprocess.PIPE, text=True,
-                                   encoding="utf-8", errors="replace", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+                                   encoding="utf-8", errors="replace", env=variables)
         for line in process.stdout:
             sys.stdout.write(line)
             sys.stdout.flush()

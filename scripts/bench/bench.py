@@ -29,7 +29,7 @@ from common.drivers.commands import relative
 from common.drivers.tasks import PAPER_BEAM, PAPER_TRAINING, as_words
 from common.errors import UserError, run_main
 from common.files import read_json, write_json
-from common.frameworks import BOTH, FRAMEWORKS, interpreter
+from common.frameworks import BOTH, FRAMEWORKS, interpreter, variables_for
 from common.model.initial_weights import RANDOM
 from common.model.model_cards import MODEL_CARDS
 from common.paths import ROOT
@@ -133,7 +133,7 @@ def find_data(options, train, beam):
     python = interpreter("jittor" if options.systems == ("jittor",) else "pytorch")
 
     def make(*words):
-        made = subprocess.run([python, *words], cwd=ROOT, stdout=sys.stderr)
+        made = subprocess.run([python, *words], cwd=ROOT, stdout=sys.stderr, env=variables_for(python, ROOT))
         if made.returncode:
             raise UserError(f"{words[0]} ended with exit status {made.returncode}; the lines above say why")
 
@@ -222,7 +222,8 @@ def run_case(words, output, minutes, gpu):
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
         with Watch(gpu) as watch:
             process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
-                                       env={**os.environ, "PYTHONUNBUFFERED": "1"}, **GROUP_OF_ITS_OWN)
+                                       env={**variables_for(words[0], ROOT), "PYTHONUNBUFFERED": "1"},
+                                       **GROUP_OF_ITS_OWN)
             try:
                 status = process.wait(timeout=60 * minutes)
             except subprocess.TimeoutExpired:

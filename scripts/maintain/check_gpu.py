@@ -9,7 +9,6 @@ gpt2-nano on the demo data, one framework against the other; the same steps in t
 import argparse
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from common.drivers.commands import cleaned
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
-from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
+from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter, variables_for
 from common.paths import ROOT
 from common.precisions import DEFAULT_PRECISION, PRECISIONS
 
@@ -38,7 +37,7 @@ TRAINING = ["--model_card", "gpt2.nano", "--train_batch_size", "4", "--lr", "0.0
 
 def run(words, device, framework="", **more):
     """Runs a program from the project's root; returns its exit status and its cleaned output."""
-    environment = {**os.environ, "NLG_TEST_DEVICE": device, "NLG_TEST_FRAMEWORK": framework}
+    environment = {**variables_for(words[0], ROOT), "NLG_TEST_DEVICE": device, "NLG_TEST_FRAMEWORK": framework}
     result = subprocess.run([str(word) for word in words], env=environment, stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                             **{"cwd": ROOT, **more})

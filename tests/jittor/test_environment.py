@@ -2,7 +2,10 @@
 
 from jittor_setup import cuda, environment
 
+import errno
+import multiprocessing.synchronize
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,37 +102,63 @@ def test_user_mistake_ends_with_one_sentence(tmp_path):
     assert len(ended.stderr.splitlines()) == 1 and "numpy 2.1.0" in ended.stderr
 
 
-def test_folder_with_a_space_is_refused(tmp_path):
-    ended = run_python("import jittor_setup", JITTOR_HOME=str(tmp_path / "my cache"))
-    assert ended.returncode == 2 and "my cache" in ended.stderr
-
-
-def test_impossible_cache_is_a_sentence(tmp_path):
+@pytest.mark.parametrize("home, sentence", [
+    ("my cache", "JITTOR_HOME: found ' '"), ("$(touch${IFS}X)", r"JITTOR_HOME: found '\$'"),
+    ("file", "is no folder; name a folder of yours: JITTOR_HOME="),
+    ("/proc/none", "/proc/none: No such file or directory; name a folder of yours")])
+def test_impossible_cache_is_a_sentence(tmp_path, monkeypatch, home, sentence):
     (tmp_path / "file").touch()
-    ended = run_python("import jittor_setup", JITTOR_HOME=str(tmp_path / "file"))
+    monkeypatch.chdir(tmp_path)
+    ended = run_python("import jittor_setup", JITTOR_HOME=home)
     assert ended.returncode == 2
-    assert len(ended.stderr.splitlines()) == 1 and "JITTOR_HOME=" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1 and re.search(sentence, ended.stderr), ended.stderr
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_numpy_of_another_python_names_pythonpath(tmp_path):
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise ImportError('Error importing numpy:\\n its C-extensions')")
+    ended = run_python("import jittor_setup", tmp_path)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1 and f"PYTHONPATH, which names {tmp_path}" in ended.stderr
+    (tmp_path / "numpy" / "__init__.py").write_text("__version__ = '2.1.0'")
+    ended = run_python("import jittor_setup", tmp_path)
+    assert f"found numpy 2.1.0 in {tmp_path}" in ended.stderr and "`unset PYTHONPATH`" in ended.stderr
+
+
+def test_a_gpu_that_is_not_there_is_a_sentence():
+    """CUDA_VISIBLE_DEVICES hides what there may be."""
+    ended = run_python("import jittor_setup", use_cuda="1", CUDA_VISIBLE_DEVICES="")
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1 and "use_cuda=1: found no GPU" in ended.stderr
+
+
+@pytest.mark.parametrize("variables", [
+    {"use_cuda": "0", "log_v": "", "log_silent": "", "cc_path": "", "nvcc_path": "", "JITTOR_HOME": ""},
+    {"PYTHONOPTIMIZE": "1"}, {"PYTHONOPTIMIZE": "2"}], ids=lambda variables: " ".join(variables))
+def test_jittor_computes_under_odd_variables(variables):
+    ended = run_python("""
+        import jittor_setup
+        import jittor as jt
+        print((jt.array([[1.0, 2.0]]) @ jt.array([[3.0], [4.0]])).numpy())
+        """, CUDA_VISIBLE_DEVICES="", **variables)
+    assert ended.stdout == "[[11.]]\n", ended.stderr
+
+
+def test_without_semaphores_one_process_compiles(monkeypatch):
+    assert environment.import_variables("", "", False)["DISABLE_MULTIPROCESSING"] == "0"
+
+    def read_only(*arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", read_only)
+    assert environment.import_variables("", "", False)["DISABLE_MULTIPROCESSING"] == "1"
 
 
 def test_importing_jittor_first_is_an_error(tmp_path):
     (tmp_path / "jittor.py").write_text("")
     ended = run_python("import jittor, jittor_setup", tmp_path)
     assert "before jittor_setup" in ended.stderr
-
-
-def test_cache_is_in_the_project_unless_the_user_says_so(monkeypatch, tmp_path, project_root):
-    monkeypatch.delenv("JITTOR_HOME", raising=False)
-    assert environment.jittor_home() == str(project_root)
-    monkeypatch.setenv("JITTOR_HOME", str(tmp_path))
-    assert environment.jittor_home() == str(tmp_path)
-
-
-def test_cache_is_not_shared_between_instruction_sets(monkeypatch):
-    names = set()
-    for flags in ("avx2", "avx2 avx512f"):
-        monkeypatch.setattr(environment, "processor", lambda flags=flags: f"[('flags', '{flags}')]")
-        names |= {environment.cache_name(nvcc) for nvcc in ("", "/usr/local/cuda-13.0/bin/nvcc")}
-    assert len(names) == 4
 
 
 def test_kernels_keep_nan_and_subnormal_numbers():

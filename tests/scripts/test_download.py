@@ -209,7 +209,8 @@ def checkout(tmp_path, project_root):
     shutil.copytree(project_root / "common", root / "common", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "scripts").mkdir()
     (root / "pretrained_checkpoints").mkdir()
-    for name in ("any_python.sh", "download_pretrained_checkpoints.sh", "download_pretrained_checkpoints.py"):
+    for name in ("project.sh", "any_python.sh", "download_pretrained_checkpoints.sh",
+                 "download_pretrained_checkpoints.py"):
         shutil.copy(project_root / "scripts" / name, root / "scripts")
     (root / "scripts" / "common").symlink_to("../common")
     cards = root / "common" / "model" / "model_cards.py"
@@ -325,4 +326,4 @@ def test_the_choice_of_the_interpreter(checkout):
         python.write_text(f"#!/bin/sh\necho {tree} \"$@\"\n")
         python.chmod(0o755)
         done = run(checkout, "gpt2", "--source", "a b", PYTHON="")
-        assert done.stdout == f"{tree} {checkout}/scripts/download_pretrained_checkpoints.py gpt2 --source a b\n"
+        assert done.stdout == f"{tree} -E {checkout}/scripts/download_pretrained_checkpoints.py gpt2 --source a b\n"

@@ -57,6 +57,7 @@ def test_where_tests_are_chosen_a_group_may_be_empty_but_not_all(reports):
 # the exit status of some of them.
 STAND_IN = f"""#!{sys.executable}
 import json, os, re, sys
+assert sys.argv.pop(1) == "-E"
 if sys.argv[1] != "-m":
     os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
 program, words = sys.argv[2], sys.argv[3:]
@@ -80,7 +81,8 @@ def command(tmp_path, project_root):
     shutil.copytree(project_root / "common", tmp_path / "common", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "scripts" / "maintain").mkdir(parents=True)
     (tmp_path / "scripts" / "maintain" / "common").symlink_to("../../common")
-    for name in ("run_tests.sh", "maintain/count_tests.py"):
+    (tmp_path / "scripts" / "common").symlink_to("../common")
+    for name in ("project.sh", "run_tests.sh", "maintain/count_tests.py"):
         shutil.copy(project_root / "scripts" / name, tmp_path / "scripts" / name)
     (tmp_path / "scripts" / "setup.sh").write_text("exit 0\n")
     for framework in ("pytorch", "jittor"):

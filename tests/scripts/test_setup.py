@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import venv
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -85,8 +89,8 @@ def test_interrupted_setup_goes_on_where_it_stopped(project, monkeypatch):
     assert check("pytorch") == 1
     monkeypatch.setattr(setup_environment, "run", lambda words, folder=None: commands.append(list(map(str, words))))
     assert setup_environment.main(["pytorch"]) == check("pytorch") == 0
-    installs = [command[command.index("-m"):][:3] for command in commands]
-    assert installs == [["-m", "pip", "install"]] * 2  # the environment itself was not made anew
+    assert [command[1:4] for command in commands] == [  # the environment itself was not made anew
+        ["-m", "pip", "install"], ["-m", "pip", "install"], ["-c", setup_environment.IMPORTS]]
 
 
 def test_broken_environment_is_made_anew(project, monkeypatch):
@@ -98,7 +102,7 @@ def test_broken_environment_is_made_anew(project, monkeypatch):
     monkeypatch.setattr(setup_environment, "run", lambda words, folder=None: commands.append(list(map(str, words))))
     setup_environment.main(["jittor"])
     assert commands[0][1:4] == ["-m", "venv", "--clear"]
-    assert commands[-1][-1] == "import jittor_setup"
+    assert commands[-1][1:] == ["-c", setup_environment.IMPORTS]
 
 
 def serve_vocabulary(monkeypatch, files):
@@ -154,3 +158,86 @@ def test_missing_compiler_and_headers_name_their_packages(monkeypatch, tmp_path)
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     with pytest.raises(UserError, match=r"Python\.h.*apt-get install python3\.\d+-dev"):
         cpp_compiler.check_cpp_compiler()
+
+
+def write_wheel(folder, name, module):
+    """Writes a wheel of one module, as pip takes it from a folder."""
+    information = f"{name}-1.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}.py", module)
+        archive.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{information}/RECORD", "")
+
+
+@pytest.fixture
+def offline(project, monkeypatch, tmp_path):
+    """The project with a real, bare environment, and a folder in place of the package index."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    write_wheel(wheels, "installed", "value = 'of the environment'")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    (project / "requirement_pytorch.txt").write_text("installed==1\n")
+    (project / "NLG_pytorch" / "src").mkdir(parents=True)
+    shutil.rmtree(project / ".venv_pytorch")
+    venv.create(project / ".venv_pytorch", with_pip=False, symlinks=True)
+    site = sysconfig.get_path("purelib", "venv", {"base": str(project / ".venv_pytorch")})
+    (Path(site) / "pip.pth").write_text(os.path.dirname(os.path.dirname(find_spec("pip").origin)))
+    monkeypatch.setattr(setup_environment, "IMPORTS", "import installed; print(installed.value, installed.__file__)")
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variables", [
+    {"PIP_TARGET": "elsewhere", "PIP_PREFIX": "elsewhere", "PIP_ROOT": "elsewhere", "PIP_USER": "1",
+     "PIP_DRY_RUN": "1"},
+    {"PYTHONPATH": "elsewhere", "PYTHONHOME": "elsewhere", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"}], ids=" ".join)
+def test_packages_come_into_the_environment_whatever_the_users_variables_say(offline, monkeypatch, capfd, variables):
+    elsewhere = offline / "elsewhere"
+    with zipfile.ZipFile(next(offline.glob("wheels/*.whl"))) as wheel:
+        wheel.extractall(elsewhere)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.replace("elsewhere", str(elsewhere)))
+    assert setup_environment.main(["pytorch"]) == check("pytorch") == 0
+    assert f"of the environment {offline}/.venv_pytorch/lib" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_environment_without_its_packages_is_not_ready(offline, monkeypatch, capfd):
+    """pip's own configuration file may say what the variables say."""
+    configuration = offline / "pip.conf"
+    configuration.write_text(f"[install]\ntarget = {offline}/elsewhere\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+    with pytest.raises(UserError, match=r"\.venv_pytorch does not work: .*look for target.*pip config list"):
+        setup_environment.main(["pytorch"])
+    assert check("pytorch") == 1
+    assert "No module named 'installed'" in capfd.readouterr().err
+
+
+def test_another_users_project_is_a_sentence(project, monkeypatch):
+    monkeypatch.setattr(setup_environment, "what_cannot_be_written", lambda folder: f"{folder} belongs to ann")
+    monkeypatch.setattr(setup_environment, "run", lambda words, folder=None: pytest.fail(f"ran {words}"))
+    assert setup_environment.main(["both"]) == 0  # all is there: nothing needs to be written
+    (project / ".venv_pytorch" / "setup_stamp.json").unlink()
+    with pytest.raises(UserError, match="cannot make an environment: .* belongs to ann; copy the project"):
+        setup_environment.main(["both"])
+
+
+@pytest.mark.parametrize("choice", ["jittor", "both"])
+def test_jittors_paths_are_checked_before_anything_runs(project, monkeypatch, choice):
+    for framework in setup_environment.FRAMEWORKS:
+        (project / f".venv_{framework}" / "setup_stamp.json").unlink()
+    monkeypatch.setattr(setup_environment, "run", lambda words, folder=None: pytest.fail(f"ran {words}"))
+    monkeypatch.setattr(cpp_compiler, "ROOT", project / "R&D")
+    with pytest.raises(UserError, match="^the project's folder: found '&' .*--framework pytorch"):
+        setup_environment.main([choice])
+
+
+def test_pytorch_is_set_up_under_any_path(project, monkeypatch):
+    (project / ".venv_pytorch" / "setup_stamp.json").unlink()
+    monkeypatch.setattr(setup_environment, "run", lambda words, folder=None: None)
+    monkeypatch.setattr(cpp_compiler, "ROOT", project / "R&D(1) 项目")
+    assert setup_environment.main(["pytorch"]) == 0

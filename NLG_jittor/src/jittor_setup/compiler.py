@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+from common.errors import note
+
 # Jittor compiles kernels with -Ofast, under which `x != x` is false for NaN and every loaded kernel makes the processor
 # flush subnormal numbers to zero, numpy's too. These flags let sums be reordered all the same; __FAST_MATH__ is what
 # glibc's headers ask for before they offer vectorised exp and tanh, without which GELU is 50 times slower.
@@ -28,6 +30,12 @@ KERNEL_HEADER = """#define JIT 1
 """
 
 
+def whole_number(name, default):
+    """Returns an environment variable of Jittor's as text, or the default where it is no whole number."""
+    value = os.environ.get(name, "")
+    return value if value.isdecimal() else default
+
+
 def write_whole(path, text, mode):
     """Writes a file so that another process sees all of it or nothing, unless it holds the text already."""
     with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
@@ -41,16 +49,24 @@ def write_whole(path, text, mode):
 
 
 def compile_kernel_header(folder, compiler, flags):
-    """Precompiles KERNEL_HEADER in a folder with the flags of kernels; returns the path to include."""
+    """Precompiles KERNEL_HEADER in a folder with the flags of kernels; returns the path to include.
+
+    Its size is kept beside it, for no kernel compiles with a precompiled header that was cut off.
+    """
     header = os.path.join(folder, "kernel_header.h")
-    if os.path.isfile(header + ".gch"):
-        return header
+    precompiled, key = header + ".gch", header + ".gch.key"
+    with contextlib.suppress(OSError), open(key, encoding="utf-8") as file:
+        if file.read() == str(os.path.getsize(precompiled)):
+            return header
+        note(f"{precompiled} was cut off and is compiled anew")
     write_whole(header, KERNEL_HEADER, 0o644)
     words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
     temporary = f"{header}.{os.getpid()}"
     compiled = subprocess.run([compiler, *words, "-x", "c++-header", header, "-o", temporary], capture_output=True)
     if compiled.returncode == 0:  # else kernels include the header as text
-        os.replace(temporary, header + ".gch")
+        size = os.path.getsize(temporary)
+        os.replace(temporary, precompiled)
+        write_whole(key, str(size), 0o644)
     return header
 
 
@@ -76,7 +92,7 @@ esac
 exec {shlex.quote(sys.executable)} "$@"
 """, 0o755)
     flags.python_path = script
-    flags.log_silent = int(os.environ.get("log_silent", "0"))
+    flags.log_silent = int(whole_number("log_silent", "0"))
     compile_alone(jittor, use_cuda=False)
 
 

@@ -8,7 +8,7 @@ process as it goes. This module decides those variables, keeps the compiled file
 ``.cache/jittor/``, or where the user's JITTOR_HOME says), and puts back what the import changed.
 """
 
-from jittor_setup import compiler, cuda
+from jittor_setup import cache, compiler, cuda
 
 import atexit
 import contextlib
@@ -16,9 +16,8 @@ import ctypes
 import faulthandler
 import fcntl
 import glob
-import hashlib
+import multiprocessing
 import os
-import platform
 import shutil
 import signal
 import site
@@ -30,9 +29,8 @@ from importlib import metadata
 
 from tqdm import tqdm
 
-from common.cpp_compiler import check_cpp_compiler
-from common.errors import UserError
-from common.paths import ROOT
+from common.cpp_compiler import cache_folder, cache_home, check_cpp_compiler, check_folders, check_path
+from common.errors import UserError, note
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # where Jittor looks before it downloads
 
@@ -50,17 +48,28 @@ class Progress:
             self.bar.close()
 
 
+def numpy_remedy():
+    """Returns what to do about a numpy that does not fit."""
+    for entry in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        if any(os.path.exists(os.path.join(entry, name)) for name in ("numpy", "numpy.py")):
+            return f"it comes from PYTHONPATH, which names {entry}, packages of another Python: `unset PYTHONPATH`"
+    return "run `bash scripts/setup.sh jittor`, or `pip install numpy==1.26.4`"
+
+
 def check_numpy():
-    """Refuses numpy 2, under which Jittor 1.3.11 returns wrong arrays without an error.
+    """Refuses numpy 2, under which Jittor 1.3.11 returns wrong arrays without an error, and one of another Python.
 
     Raises:
-        UserError: numpy is 2 or later.
+        UserError: numpy is 2 or later, or cannot be imported.
     """
-    import numpy
-
+    try:
+        import numpy
+    except ImportError as error:
+        raise UserError(f"numpy cannot be imported ({str(error).strip().splitlines()[-1]}); "
+                        f"{numpy_remedy()}") from error
     if int(numpy.__version__.split(".")[0]) >= 2:
         raise UserError(f"found numpy {numpy.__version__} in {os.path.dirname(numpy.__file__)}; Jittor corrupts arrays "
-                        "under numpy 2: run `bash scripts/setup.sh jittor`, or `pip install numpy==1.26.4`")
+                        f"under numpy 2: {numpy_remedy()}")
 
 
 def installed_jittor():
@@ -75,34 +84,6 @@ def installed_jittor():
         raise UserError(f"found no Jittor for {sys.executable}; run `bash scripts/setup.sh jittor` and use "
                         ".venv_jittor/bin/python") from None
     return package.version, os.path.abspath(package.locate_file(""))
-
-
-def jittor_home():
-    """Returns the folder under which Jittor keeps ``.cache/jittor``: the user's JITTOR_HOME, or the project."""
-    return os.path.abspath(os.environ.get("JITTOR_HOME") or str(ROOT))
-
-
-def processor():
-    """Returns the processor's name and instruction sets as one string: kernels are compiled for this machine's."""
-    found = {}
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "flags", "Features", "CPU part"):
-                found.setdefault(key.strip(), value.strip())
-    return repr(sorted(found.items())) or platform.processor()
-
-
-def cache_name(nvcc):
-    """Returns the name of the folder for compiled files, which tells apart what must not be shared.
-
-    Jittor's own folders tell apart its version, the compiler's, Python's, CUDA's and the processor's model, not the
-    instruction sets, the flags, and the paths that are written into compiled files.
-    """
-    parts = [processor(), str(ROOT), sys.prefix, nvcc, compiler.KERNEL_FLAGS, compiler.KERNEL_HEADER,
-             str(compiler.CUDA_FAST_MATH),
-             *(os.environ.get(name, "") for name in ("cc_flags", "nvcc_flags", "kernel_flags"))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
 
 def find_onednn():
@@ -140,12 +121,21 @@ def link_onednn(home):
         os.close(lock)
 
 
+def has_semaphores():
+    """Tells whether processes can share semaphores, for which Linux needs /dev/shm; some containers lack it."""
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        return False
+    return True
+
+
 def import_variables(home, nvcc, has_onednn):
     """Returns the variables that Jittor shall see while it is imported; None stands for none."""
     return {
         "HOME": home,  # Jittor keeps a config.json there that would redirect the user's other programs
         "JITTOR_HOME": home,
-        "cache_name": cache_name(nvcc),
+        "cache_name": cache.name(nvcc),
         "nvcc_path": nvcc,
         "use_mkl": os.environ.get("use_mkl", "1") if has_onednn else "0",
         "FIX_TORCH_ERROR": "0",  # else Jittor imports torch
@@ -156,7 +146,11 @@ def import_variables(home, nvcc, has_onednn):
         "OMPI_COMM_WORLD_SIZE": None,
         "conv_opt": "1",  # leaves cuDNN out, of which Jittor wants version 8
         "gdb_path": "",
-        "log_silent": os.environ.get("log_silent", "1"),
+        "DISABLE_MULTIPROCESSING": os.environ.get("DISABLE_MULTIPROCESSING", "0") if has_semaphores() else "1",
+        "use_cuda": None,  # --device decides, once it is known what there is; without a GPU, 1 would end the process
+        "cc_path": os.environ.get("cc_path") or None,
+        "log_v": compiler.whole_number("log_v", "0"),
+        "log_silent": compiler.whole_number("log_silent", "1"),
     }
 
 
@@ -193,12 +187,14 @@ def undo_side_effects(variables):
         sys.setrecursionlimit(recursion_limit)
 
 
-def import_quietly(home, variables):
+def import_quietly(variables):
     """Imports Jittor under the given variables; says so when it must compile its core first."""
-    pattern = os.path.join(glob.escape(home), ".cache", "jittor", "jt*", *["*"] * 5, variables["cache_name"])
-    if not any(glob.glob(os.path.join(pattern, *folders, "jittor_core*.so")) for folders in ([], ["cu*"])):
-        print(f"Jittor compiles its core for this machine, once, which takes minutes (kept in {home}/.cache/jittor)",
-              file=sys.stderr, flush=True)
+    if not any(map(cache.has_core, cache.folders_of(variables["cache_name"]))):
+        print("Jittor compiles its core for this machine, once, which takes minutes (kept in "
+              f"{cache_folder()})", file=sys.stderr, flush=True)
+        if not has_semaphores():
+            note("/dev/shm cannot be used: one process compiles at a time, which takes longer; in a container try "
+                 "--ipc=host or --shm-size=1g")
     with undo_side_effects(variables):
         import jittor_utils
 
@@ -224,6 +220,23 @@ def import_quietly(home, variables):
     return jittor
 
 
+def usable_nvcc():
+    """Returns the path of the nvcc that Jittor shall use, or "" for the CPU; warns where a GPU stays unused.
+
+    Raises:
+        UserError: Jittor cannot compile with its path, or Jittor's variable use_cuda asks for a GPU that is not there.
+    """
+    nvcc, problem = cuda.find_nvcc() if cuda.device_count() else ("", None)
+    check_path("the CUDA compiler", nvcc)
+    if not nvcc and os.environ.get("use_cuda", "0") not in ("", "0"):
+        raise UserError(f"use_cuda={os.environ['use_cuda']}: found {problem or 'no GPU'}; unset use_cuda, for the "
+                        "programs take a GPU where there is one (--device auto), or check nvidia-smi and nvcc")
+    if problem:
+        warnings.warn(f"there is a GPU, but Jittor will use the CPU: found {problem}; install NVIDIA's CUDA toolkit "
+                      "12 or 13, or name its compiler: nvcc_path=/usr/local/cuda/bin/nvcc", stacklevel=3)
+    return nvcc
+
+
 def load():
     """Imports Jittor, compiling its core first where no earlier run on this machine did; returns the module.
 
@@ -235,31 +248,24 @@ def load():
     version, installed = installed_jittor()
     check_numpy()
     check_cpp_compiler()
-    home = jittor_home()
-    for path in (installed, home, sys.executable):
-        if set(path) & set(" \t\"'"):
-            raise UserError(f"found a space or a quote in {path!r}; Jittor cannot compile there: move the project, "
-                            "or the folder that JITTOR_HOME names")
-    cache = os.path.join(home, ".cache", "jittor")
-    try:
-        os.makedirs(cache, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot keep compiled files in {cache}: {error.strerror}; name a folder of yours: "
-                        "JITTOR_HOME=/path/to/folder") from error
-    nvcc, problem = cuda.find_nvcc() if cuda.device_count() else ("", None)
-    if problem:
-        warnings.warn(f"there is a GPU, but Jittor will use the CPU: found {problem}; install NVIDIA's CUDA toolkit "
-                      "12 or 13, or name its compiler: nvcc_path=/usr/local/cuda/bin/nvcc", stacklevel=2)
-    has_onednn = link_onednn(home)
-    if not has_onednn:
-        warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
-                      "`pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1`", stacklevel=2)
-    packages = cuda.patched_copy(installed, version, cache) if nvcc else installed
-    sys.path.insert(0, packages)
-    try:
-        jittor = import_quietly(home, import_variables(home, nvcc, has_onednn))
-    finally:
-        sys.path.remove(packages)
+    check_folders()
+    check_path("the folder of packages", installed)
+    check_path("the interpreter", sys.executable)
+    home = cache_home()
+    nvcc = usable_nvcc()
+    cache.check_can_be_written(cache.name(nvcc))
+    cache.remove_damaged(cache.name(nvcc))
+    with cache.refusing_others_files():
+        has_onednn = link_onednn(home)
+        if not has_onednn:
+            warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
+                          "`pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1`", stacklevel=2)
+        packages = cuda.patched_copy(installed, version, cache_folder()) if nvcc else installed
+        sys.path.insert(0, packages)
+        try:
+            jittor = import_quietly(import_variables(home, nvcc, has_onednn))
+        finally:
+            sys.path.remove(packages)
     compiler.set_kernel_compiler(jittor)
     if not faulthandler.is_enabled():
         faulthandler.enable(2)  # a crash in a kernel shows where Python was, in place of Jittor's own report

@@ -11,7 +11,7 @@ from common.precisions import PRECISIONS
 
 import device
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+FOLDER = os.path.dirname(os.path.realpath(__file__))
 BASE = {"cpu": ("dropout.h", "cpu.h"), "cuda": ("dropout.h", "cuda_products.h")}
 MORE = {"cpu": (), "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
 

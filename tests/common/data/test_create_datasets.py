@@ -201,8 +201,10 @@ def test_real_files_are_known(shared_data):
 
 
 def test_shell_script_finds_a_python_or_says_what_to_do(tmp_path, project_root):
-    (tmp_path / "scripts").mkdir()
-    for name in ("any_python.sh", "create_datasets.sh"):
+    for name in ("scripts", "common"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scripts" / "common").symlink_to("../common")
+    for name in ("project.sh", "any_python.sh", "create_datasets.sh"):
         shutil.copy(project_root / "scripts" / name, tmp_path / "scripts")
     command = ["bash", str(tmp_path / "scripts/create_datasets.sh"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})

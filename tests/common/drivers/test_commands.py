@@ -1,11 +1,12 @@
-"""What is taken out of a program's output before it is kept."""
+"""How stages are run, and what is taken out of a program's output before it is kept."""
 
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from common.drivers.commands import cleaned
+from common import frameworks
+from common.drivers.commands import Command, cleaned, run_command
 from common.paths import ROOT
 
 
@@ -34,3 +35,22 @@ def test_committed_logs_are_clean():
     for path in logs:
         text = path.read_text(encoding="utf-8")
         assert cleaned(text) == text, path
+
+
+def test_a_stage_runs_with_the_variables_of_its_own_python(tmp_path, monkeypatch, capsys):
+    """A stand-in for an environment's Python prints what it is given."""
+    python = tmp_path / ".venv_jittor" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "path=$PYTHONPATH optimize=$PYTHONOPTIMIZE unbuffered=$PYTHONUNBUFFERED"\n')
+    python.chmod(0o755)
+    python.with_name("own").symlink_to("python")
+    monkeypatch.setattr(frameworks, "ROOT", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "/of/another")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    tree = tmp_path / "NLG_jittor"
+    tree.mkdir()
+    for interpreter, expected in (("../.venv_jittor/bin/python", "path= optimize= unbuffered=1"),
+                                  (str(python), "path= optimize= unbuffered=1"),
+                                  (str(python.with_name("own")), "path=/of/another optimize=2 unbuffered=1")):
+        run_command(Command("stage", [interpreter], tree, [], [], tmp_path / "log"), tmp_path / "stamps", force=True)
+        assert capsys.readouterr().out.splitlines()[-1] == expected
