@@ -132,10 +132,11 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _read_file(path):
     with open(path, "rb") as file:
         start = file.read(64)
-    if start[:4] == ZIP_MAGIC or start[:1] == b"\x80":
-        return read_torch(path)
+    # First, because a header's length can start with any byte, also with a pickle's.
     if start[8:9] == b"{":
         return _read_safetensors(path)
+    if start[:4] == ZIP_MAGIC or start[:1] == b"\x80":
+        return read_torch(path)
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: a Git LFS pointer, not the checkpoint itself; download it with: git lfs pull")
     raise UserError(f"{path}: neither safetensors nor a torch checkpoint; " +
