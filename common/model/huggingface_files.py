@@ -1,7 +1,7 @@
 """Hugging Face's files of a GPT-2: config.json, weights, and the tokenizer's, as transformers reads them."""
 
 import os
-import shutil
+import re
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from common.data.tokenizer import load_tokenizer
-from common.errors import UserError
-from common.files import atomic_folder, write_json
+from common.files import atomic_folder, atomic_write, write_json
 from common.model.model_cards import ModelCard
 from common.paths import ROOT
 from common.vocabulary import END_OF_TEXT, END_OF_TEXT_TOKEN
@@ -33,13 +32,16 @@ def save_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
     """Writes a safetensors file as Hugging Face's libraries expect it, float32.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the system refuses, a full disk for one.
     """
     packed = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     try:
         safetensors.numpy.save_file(packed, path, {"format": "pt"})
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: cannot be written: {error}") from error
+    except safetensors.SafetensorError as error:  # of the system's error it has the number in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from error
 
 
 def write_model(folder: str | os.PathLike, weights: dict[str, np.ndarray], card: ModelCard) -> None:
@@ -63,5 +65,6 @@ def write_model(folder: str | os.PathLike, weights: dict[str, np.ndarray], card:
                    {"tokenizer_class": "GPT2Tokenizer", "model_max_length": card.positions,
                     **{kind: END_OF_TEXT_TOKEN for kind in ("bos_token", "eos_token", "unk_token", "pad_token")}})
         for ours, theirs in VOCABULARY_FILES.items():
-            shutil.copyfile(vocabulary / ours, os.path.join(new, theirs))
+            with atomic_write(os.path.join(new, theirs), "wb") as file:
+                file.write((vocabulary / ours).read_bytes())
         save_arrays(os.path.join(new, "model.safetensors"), weights)
