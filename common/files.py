@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -269,13 +270,47 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[str]:
+    """Yields the path of a new folder that gets the name ``path`` only when the block ends without an error.
+
+    The block writes files into it, no folders.
+
+    Raises:
+        UserError: ``path`` exists and is not an empty folder.
+        OSError: the system refuses, a full disk for one; it names a file in ``path``.
+    """
+    final = os.path.realpath(path)
+    if os.path.exists(final) and not (os.path.isdir(final) and not os.listdir(final)):
+        raise UserError(f"{os.fspath(path)}: exists and is not an empty folder; name another folder, or delete it")
+    os.makedirs(os.path.dirname(final), exist_ok=True)
+    temporary = tempfile.mkdtemp(dir=os.path.dirname(final), prefix=f".{os.path.basename(final)[:40]}.")
+    try:
+        yield temporary
+        for name in os.listdir(temporary):
+            with open(os.path.join(temporary, name), "rb") as file:
+                os.fsync(file.fileno())
+                os.chmod(file.fileno(), _permissions(os.path.join(final, name)))
+        os.chmod(temporary, 0o777 & ~_umask())
+        os.rename(temporary, final)
+    except BaseException as error:
+        shutil.rmtree(temporary)
+        if isinstance(error, OSError) and str(error.filename).startswith(temporary):
+            error.filename = os.fspath(path) + str(error.filename)[len(temporary):]
+        raise
+
+
 def _permissions(path):
     """Returns the permissions of a file or, where there is none, those of a new one."""
     if os.path.exists(path):
         return stat.S_IMODE(os.stat(path).st_mode)
+    return 0o666 & ~_umask()
+
+
+def _umask():
     umask = os.umask(0)
     os.umask(umask)
-    return 0o666 & ~umask
+    return umask
 
 
 def say_written(path: str | os.PathLike, sentence: str) -> None:

@@ -47,6 +47,9 @@ def not_collected():
     if not has("torch"):
         reasons |= dict.fromkeys(("common/model/test_torch_pickle.py", "common/model/test_hostile_pickles.py"),
                                  "this Python has no torch, which writes what they read")
+    for path, library in (("test_files_of_others.py", "loralib"), ("test_with_peft.py", "peft")):
+        if not has(library):
+            reasons["common/model/" + path] = f"this Python has no {library}, which writes what it reads"
     for framework in LIBRARIES:
         if not os.path.exists(interpreter(framework)):
             reasons["alignment"] = f"{os.path.relpath(interpreter(framework), ROOT)} is not here: run scripts/setup.sh"

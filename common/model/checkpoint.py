@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +141,14 @@ def check_record(record: LoraRecord, path: str | os.PathLike, settings: LoraSett
     trained = (record.lora_dim, record.lora_alpha, sorted(record.lora_targets))
     flags = (settings.rank, settings.alpha, sorted(settings.targets))
     if trained != flags:
-        raise UserError(f"{path}: was trained with {_as_flags(*trained)}, but the flags say {_as_flags(*flags)}; use "
-                        "the flags of its training")
+        raise UserError(f"{path}: was trained with {as_flags(*trained)}, but the flags say {as_flags(*flags)}; use the "
+                        " flags of its training")
 
 
-def _as_flags(rank, alpha, targets):
-    return printable(f"--lora_dim {rank} --lora_alpha {alpha:g} --lora_targets {','.join(targets)}")
+def as_flags(rank: int, alpha: float, targets: Sequence[str]) -> str:
+    """Returns the flags that give a program exactly these settings."""
+    shown = f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(alpha)
+    return printable(f"--lora_dim {rank} --lora_alpha {shown} --lora_targets {','.join(targets)}")
 
 
 def load_weights(
@@ -222,7 +224,7 @@ def _check_lora(lora, record, path, card, settings):
     check_shapes(lora, expected, path)
     if record is None:
         say_once(f"{path} does not say how it was trained: taken as "
-                 f"{_as_flags(settings.rank, settings.alpha, settings.targets)}; another alpha, or other targets of "
+                 f"{as_flags(settings.rank, settings.alpha, settings.targets)}; another alpha, or other targets of "
                  "the same shapes, could not be noticed")
 
 

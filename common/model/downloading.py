@@ -1,12 +1,12 @@
 """Downloads or copies pretrained GPT-2 backbones to pretrained_checkpoints/<name>/, each checked before it is written.
 
-    bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large]... [--source DIR]
+    bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large|gpt2-xl]... [--source DIR]
 
-Without --source they come from the Hugging Face hub, in one revision, each file compared with the checksum that the hub
-gives for it, through its cache: an interrupted download continues where it stopped. With --source they are copied from
-DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in shards with their index) or from
-DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A valid backbone that is already there is
-left unchanged.
+Without --source they come from the Hugging Face hub (but for gpt2-xl), in one revision, each file compared with the
+checksum that the hub gives for it, through its cache: an interrupted download continues where it stopped. With --source
+they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in shards with their index) or
+from DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A valid backbone that is already
+there is left unchanged.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tqdm
 
@@ -23,10 +22,10 @@ from common.checks import printable
 from common.errors import UserError, note
 from common.files import atomic_write, read_lines, sha256_of, write_json
 from common.model.checkpoint import check_shapes
-from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
+from common.model.huggingface_files import config_of
+from common.model.model_cards import MODEL_CARDS, backbone_shapes
 from common.model.weight_files import FOLDER_FILES, read_arrays, resolve_checkpoint, shard_files
 from common.paths import PRETRAINED
-from common.vocabulary import END_OF_TEXT
 
 REPOSITORY_OWNER = "openai-community"
 
@@ -36,11 +35,11 @@ class Published:
     """One revision of a model on the hub.
 
     Attributes:
-        revision: the commit's id.
+        revision: the commit's id; without one the model can only be copied.
         sha256: of its model.safetensors, where it is known here too.
     """
 
-    revision: str
+    revision: str | None
     sha256: str | None = None
 
 
@@ -49,6 +48,7 @@ PUBLISHED = {
                       "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"),
     "gpt2-medium": Published("6dcaa7a952f72f9298047fd5137cd6e4f05f41da"),
     "gpt2-large": Published("32b71b12589c2f8d625668d2335a01cac3249519"),
+    "gpt2-xl": Published(None),
 }
 WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
 # gpt2.nano is part of this repository
@@ -136,6 +136,9 @@ def download(name: str) -> tuple[str, str]:
     import huggingface_hub  # importing it takes a second, which --source and --help should not cost
 
     repository, revision = f"{REPOSITORY_OWNER}/{name}", PUBLISHED[name].revision
+    if revision is None:
+        raise UserError(f"{repository}: no revision of it is known here; download its {WEIGHTS} and {CONFIG} to "
+                        f"DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} --source DIR")
     print(f"{repository}: downloading revision {revision}", file=sys.stderr)
     try:
         paths, checksums = {}, {}
@@ -188,17 +191,6 @@ def install(source: str, target: Path, may_link: bool) -> None:
             while chunk := read.read(CHUNK_BYTES):
                 written.write(chunk)
                 bar.update(len(chunk))
-
-
-def config_of(card: ModelCard) -> dict[str, Any]:
-    """Returns the config.json that transformers needs for a GPT-2 of these sizes."""
-    return {
-        "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new",
-        "vocab_size": card.vocabulary, "n_positions": card.positions, "n_ctx": card.positions, "n_embd": card.width,
-        "n_layer": card.layers, "n_head": card.heads, "layer_norm_epsilon": 1e-5, "initializer_range": 0.02,
-        "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "bos_token_id": END_OF_TEXT,
-        "eos_token_id": END_OF_TEXT,
-    }
 
 
 def main(argv: list[str]) -> None:

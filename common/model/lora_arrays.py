@@ -80,6 +80,31 @@ def initial_lora(card: ModelCard, settings: LoraSettings, seed: int) -> dict[str
     return arrays
 
 
+def blocks_of(prefix: str, lora: dict[str, np.ndarray],
+              settings: LoraSettings) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Takes the arrays of one projection apart.
+
+    Args:
+        prefix: the projection's, such as ``transformer.h.0.attn.c_attn.``.
+        lora: ``{name: array}`` of the shapes of ``lora_shapes``.
+        settings: the LoraSettings of ``lora``.
+
+    Returns:
+        For each target with an update: its index among the projection's targets, A ``(r, in)`` and B ``(out, r)``,
+        where ``out`` is the width of one target.
+    """
+    lora_a, lora_b = lora[prefix + "lora_A"], lora[prefix + "lora_B"]
+    indices = [index for index, target in enumerate(targets_of(prefix)) if target in settings.targets]
+    a_blocks = lora_a.reshape(len(indices), settings.rank, lora_a.shape[1])
+    b_blocks = lora_b.reshape(len(indices), -1, settings.rank)
+    return list(zip(indices, a_blocks, b_blocks))
+
+
+def targets_of(prefix: str) -> tuple[str, ...]:
+    """Returns the targets of the projection that a prefix such as ``transformer.h.0.attn.c_attn.`` names."""
+    return PROJECTIONS[".".join(prefix.split(".")[-3:-1])]
+
+
 def merge_lora(backbone: dict[str, np.ndarray], lora: dict[str, np.ndarray],
                settings: LoraSettings) -> dict[str, np.ndarray]:
     """Returns the backbone with ``W + alpha / r * (B A).T`` instead of every updated weight W.
@@ -92,18 +117,11 @@ def merge_lora(backbone: dict[str, np.ndarray], lora: dict[str, np.ndarray],
         settings: the LoraSettings of ``lora``.
     """
     merged = dict(backbone)
-    for name, lora_a in lora.items():
-        if not name.endswith("lora_A"):
-            continue
-        prefix = name[: -len("lora_A")]
-        targets = PROJECTIONS[".".join(prefix.split(".")[-3:-1])]
+    for prefix in (name.removesuffix("lora_A") for name in lora if name.endswith("lora_A")):
         weight = backbone[prefix + "weight"].astype(np.float64)
-        fan_out = weight.shape[1] // len(targets)
-        a_blocks = lora_a.astype(np.float64).reshape(-1, settings.rank, weight.shape[0])
-        b_blocks = lora[prefix + "lora_B"].astype(np.float64).reshape(-1, fan_out, settings.rank)
-        enabled = [column for column, target in enumerate(targets) if target in settings.targets]
-        for column, a_block, b_block in zip(enabled, a_blocks, b_blocks):
-            update = (b_block @ a_block).T * (settings.alpha / settings.rank)
-            weight[:, column * fan_out:(column + 1) * fan_out] += update
+        for index, a_block, b_block in blocks_of(prefix, lora, settings):
+            update = (b_block.astype(np.float64) @ a_block.astype(np.float64)).T * (settings.alpha / settings.rank)
+            width = update.shape[1]
+            weight[:, index * width:(index + 1) * width] += update
         merged[prefix + "weight"] = weight.astype(np.float32)
     return merged

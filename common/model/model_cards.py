@@ -35,6 +35,7 @@ MODEL_CARDS = {
         ModelCard("gpt2.sm", 768, 12, 12, "gpt2"),
         ModelCard("gpt2.md", 1024, 24, 16, "gpt2-medium"),
         ModelCard("gpt2.lg", 1280, 36, 20, "gpt2-large"),
+        ModelCard("gpt2.xl", 1600, 48, 25, "gpt2-xl"),
     )
 }
 

@@ -26,6 +26,7 @@ PEFT_NAME = re.compile(r"base_model\.model\..*|.*\.lora_[AB]\.(\w+\.)?weight")
 ATTENTION_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # the causal mask, which older files contain
 OUTPUT_EMBEDDINGS = ("lm_head.weight", "lm_head.decoder.weight")
 INPUT_EMBEDDING = "transformer.wte.weight"
+OLD_ENDINGS = {"g": "weight", "w": "weight", "b": "bias"}  # TensorFlow's, in files of the first conversions to torch
 NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")  # of safetensors
 LISTED = 4  # names that a message shows of a longer list
 # How many bytes of float32 one byte of a file can be: twice as many from 16 bits, twice for the tied output embedding.
@@ -61,7 +62,7 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     folder = named.parent
     found = _checkpoints_in(folder) if folder.is_dir() else f"the folder {folder} does not exist either"
     model = model or named.name
-    if model in ("gpt2", "gpt2-medium", "gpt2-large"):
+    if model in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"):
         found += f"; to download {model}: bash scripts/download_pretrained_checkpoints.sh {model}"
     raise UserError(f"{path}: no such checkpoint; {found}")
 
@@ -129,13 +130,26 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _canonical(arrays, path, sum(map(os.path.getsize, shards)))
 
 
+def read_named_arrays(path: str) -> dict[str, np.ndarray]:
+    """Reads the arrays of one file under the names that they have there; wrappers around them are removed.
+
+    Returns:
+        ``{name: float32 array}``.
+
+    Raises:
+        UserError: as ``read_arrays``.
+    """
+    return _as_float32(_unwrap(_read_file(path), path), path, os.path.getsize(path))
+
+
 def _read_file(path):
     with open(path, "rb") as file:
         start = file.read(64)
-    if start[:4] == ZIP_MAGIC or start[:1] == b"\x80":
-        return read_torch(path)
+    # First, because a header's length can start with any byte, also with a pickle's.
     if start[8:9] == b"{":
         return _read_safetensors(path)
+    if start[:4] == ZIP_MAGIC or start[:1] == b"\x80":
+        return read_torch(path)
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: a Git LFS pointer, not the checkpoint itself; download it with: git lfs pull")
     raise UserError(f"{path}: neither safetensors nor a torch checkpoint; " +
@@ -190,37 +204,48 @@ def _unwrap(found, path):
     return found
 
 
+def _short_name(name):
+    """Returns Hugging Face's name of an array without what wraps the model, and without ``transformer.``."""
+    parts = [part for part in name.split(".") if part not in WRAPPING_MODULES]
+    if len(parts) > 1:
+        parts[-1] = OLD_ENDINGS.get(parts[-1], parts[-1])
+    return ".".join(parts).removeprefix("transformer.")
+
+
 def _canonical(arrays, path, file_bytes):
     """Returns the arrays under their full names as float32, without those that a GPT-2 does not need."""
     kept = {}
     for name, array in arrays.items():
         if PEFT_NAME.fullmatch(name):
-            raise UserError(f"{path}: {printable(name)} is a name of Hugging Face's PEFT, whose updates are others: "
-                            "one for all of attn.c_attn, where here query, key and value have one each; train anew, or "
-                            "merge it with PEFT's merge_and_unload() and give the result as --init_checkpoint")
-        short = ".".join(part for part in name.split(".") if part not in WRAPPING_MODULES)
-        short = short.removeprefix("transformer.")
+            raise UserError(f"{path}: {printable(name)} is a name of Hugging Face's PEFT: scripts/import_peft.py makes "
+                            "a LoRA file of an adapter's folder, and what PEFT's merge_and_unload() returns can be "
+                            "saved for --init_checkpoint")
+        short = _short_name(name)
         if ATTENTION_BUFFER.fullmatch(short):
             continue
         full = short if short in OUTPUT_EMBEDDINGS else "transformer." + short
         if full in kept:
             raise UserError(f"{path}: {printable(name)} appears twice, under different prefixes; expected one array of "
                             "this name")
+        kept[full] = array
+    return _without_output_embedding(_as_float32(kept, path, file_bytes), path)
+
+
+def _as_float32(arrays, path, file_bytes):
+    """Returns the arrays as contiguous float32, after checking that they hold finite floating-point numbers."""
+    for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating):
             raise UserError(f"{path}: {printable(name)} has dtype {array.dtype}, expected floating-point weights")
-        kept[full] = array
-    needed = 4 * sum(array.size for array in kept.values())
+    needed = 4 * sum(array.size for array in arrays.values())
     if needed > MOST_BYTES_OF_ONE * file_bytes:  # a torch file's array can be one number, read again and again
         raise UserError(f"{path}: its arrays would have {needed} bytes, and the file has {file_bytes}: they are views "
                         "of less data; save them with tensor.clone()")
-    return _without_output_embedding({name: _as_float32(array, name, path) for name, array in kept.items()}, path)
-
-
-def _as_float32(array, name, path):
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, np.float32)
-    check_finite(name, array, path, "it belongs to a training that has diverged, or is damaged")
-    return array
+    converted = {}
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            converted[name] = np.ascontiguousarray(array, np.float32)
+        check_finite(name, converted[name], path, "it belongs to a training that has diverged, or is damaged")
+    return converted
 
 
 def check_finite(name: str, array: np.ndarray, path: str | os.PathLike, reason: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import UserError
 from common.files import (
+    atomic_folder,
     atomic_write,
     check_inputs,
     check_outputs,
@@ -217,6 +218,52 @@ def test_a_name_as_long_as_the_system_takes_is_written():
         with atomic_write(name) as file:
             file.write(name)
         assert content(name).decode() == name
+
+
+@pytest.mark.parametrize("name", ["new", "there", "made/in/between", "link/in", "n" * 255])
+def test_a_folder_appears_with_all_its_files(name):
+    os.mkdir("there")
+    os.mkdir("elsewhere")
+    os.symlink("elsewhere", "link")
+    umask = os.umask(0o027)
+    try:
+        with atomic_folder(name) as new:
+            write_json(os.path.join(new, "a"), 1)
+            write(os.path.join(new, "b"), b"2")
+            os.chmod(os.path.join(new, "b"), 0o600)
+            assert not os.path.exists(name) or not os.listdir(name)
+    finally:
+        os.umask(umask)
+    assert sorted(os.listdir(name)) == ["a", "b"] and content(os.path.join(name, "b")) == b"2"
+    assert stat.S_IMODE(os.stat(name).st_mode) == 0o750
+    assert {stat.S_IMODE(os.stat(os.path.join(name, file)).st_mode) for file in "ab"} == {0o640}
+    assert not [entry for entry in os.listdir() if entry.startswith(".")]
+
+
+@pytest.mark.parametrize("stops", [UserError("x"), OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_folder_that_stops_half_way_leaves_nothing(stops):
+    with pytest.raises(type(stops)):
+        with atomic_folder("a") as new:
+            write(os.path.join(new, "b"), b"half")
+            raise stops
+    assert os.listdir() == []
+
+
+def test_an_error_of_writing_a_folder_names_it():
+    with pytest.raises(FileNotFoundError) as found:
+        with atomic_folder("a") as new:
+            write(os.path.join(new, "no", "b"), b"")
+    assert found.value.filename == "a/no/b"
+
+
+def test_what_exists_is_no_new_folder():
+    os.mkdir("a")
+    write("a/b", b"1")
+    for name in ("a", "a/b"):
+        with pytest.raises(UserError, match=f"^{name}: exists and is not an empty folder; name another folder"):
+            with atomic_folder(name):
+                pass
+    assert os.listdir() == ["a"] and content("a/b") == b"1"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

@@ -130,10 +130,22 @@ def test_weights_of_the_right_shapes_that_are_not_the_published_ones_are_said(pr
 
 def test_what_is_published():
     """Whole ids of commits and files."""
-    assert download.PUBLISHED.keys() == download.CARDS.keys() == {"gpt2", "gpt2-medium", "gpt2-large"}
-    for published in download.PUBLISHED.values():
-        assert re.fullmatch("[0-9a-f]{40}", published.revision)
+    assert download.PUBLISHED.keys() == download.CARDS.keys() == {"gpt2", "gpt2-medium", "gpt2-large",
+                                                                           "gpt2-xl"}
+    for name, published in download.PUBLISHED.items():
+        assert name == "gpt2-xl" or re.fullmatch("[0-9a-f]{40}", published.revision)
         assert published.sha256 is None or re.fullmatch("[0-9a-f]{64}", published.sha256)
+
+
+def test_a_model_without_a_known_revision_is_copied_only(pretrained, source, monkeypatch):
+    monkeypatch.setattr(download, "CARDS", {"gpt2-xl": CARD})
+    monkeypatch.setitem(download.PUBLISHED, "gpt2-xl", download.Published(None))
+    with pytest.raises(UserError, match="openai-community/gpt2-xl: no revision of it is known here; .*--source DIR$"):
+        download.main(["gpt2-xl"])
+    assert not (pretrained / "gpt2-xl").exists()
+    (source / "gpt2").rename(source / "gpt2-xl")
+    download.main(["gpt2-xl", "--source", str(source)])
+    assert_valid(pretrained / "gpt2-xl")
 
 
 @pytest.mark.parametrize("content, checksum, is_right", [

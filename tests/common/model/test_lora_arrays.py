@@ -23,7 +23,8 @@ def test_the_number_of_trained_parameters_is_that_of_the_papers_formula():
 
 
 def test_backbones_have_the_published_number_of_parameters():
-    for name, count in (("gpt2.sm", 124_439_808), ("gpt2.md", 354_823_168), ("gpt2.lg", 774_030_080)):
+    for name, count in (("gpt2.sm", 124_439_808), ("gpt2.md", 354_823_168), ("gpt2.lg", 774_030_080),
+                        ("gpt2.xl", 1_557_611_200)):
         # the counts that transformers' GPT2LMHeadModel.num_parameters() gives for these sizes
         assert sum(int(np.prod(shape)) for shape in backbone_shapes(MODEL_CARDS[name]).values()) == count
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from common.errors import UserError
 from common.model.checkpoint import check_shapes
@@ -82,6 +83,17 @@ def write_by_hand(path, dtype, shape, data):
     header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + data)
     return path
+
+
+@pytest.mark.parametrize("byte", [0x80, 0x50])
+def test_a_header_whose_length_starts_like_another_format(tmp_path, byte):
+    """Lengths are multiples of 8: one in 32 starts with 0x80, as a pickle does, and one with the P of a zip."""
+    for padding in range(0, 2048, 8):
+        safetensors.numpy.save_file(BACKBONE, tmp_path / "a.safetensors", {"padding": " " * padding})
+        if (tmp_path / "a.safetensors").read_bytes()[0] == byte:
+            break
+    assert (tmp_path / "a.safetensors").read_bytes()[0] == byte
+    assert_same(read_arrays(tmp_path / "a.safetensors"), BACKBONE)
 
 
 def test_bfloat16(tmp_path):
