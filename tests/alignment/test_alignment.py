@@ -125,8 +125,9 @@ def test_the_same_seed_gives_the_same_run_with_dropout(run_tree, demo, nano, tmp
         for attempt in ("first", "second"):
             run_tree(framework, "src/gpt2_ft.py", *data_of(demo, nano), "--model_card", "gpt2.nano", "--max_step", 4,
                      "--train_batch_size", 2, "--lr", 0.01, "--lora_dropout", 0.3, "--log_interval", 1, "--work_dir",
-                     tmp_path / attempt, "--device", "cpu")
-            losses.append([record["loss"] for _, record in read_json_lines(tmp_path / attempt / "train_log.jsonl")])
+                     tmp_path / framework / attempt, "--device", "cpu")
+            log = tmp_path / framework / attempt / "train_log.jsonl"
+            losses.append([record["loss"] for _, record in read_json_lines(log)])
         assert losses[0] == losses[1], framework
         both.append(losses[0])
     # Half of a batch of two rows with a third of their features dropped: one other mask would be a tenth of the loss.

@@ -10,7 +10,7 @@ from common.paths import ROOT
 
 @pytest.mark.slow
 def test_torchs_launcher_starts_one_process(tmp_path):
-    """It goes on to look for the first input; ``torch.distributed.launch`` itself then ends with 1."""
+    """It goes on to look for the checkpoint; ``torch.distributed.launch`` itself then ends with 1."""
     words = ["-m", "torch.distributed.launch", "--nproc_per_node=1", "--master_port=0", "src/gpt2_ft.py", "--platform",
              "local", "--train_data", "none.jsonl", "--valid_data", "none.jsonl", "--init_checkpoint", "none",
              "--max_step", "3", "--work_dir", str(tmp_path)]
@@ -18,4 +18,4 @@ def test_torchs_launcher_starts_one_process(tmp_path):
                            stdin=subprocess.DEVNULL, timeout=300)
     assert ended.returncode == 1
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("gpt2_ft.py: ")]
-    assert "none" in said and "no such file" in said, ended.stderr
+    assert "none: no such checkpoint" in said, ended.stderr

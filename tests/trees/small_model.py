@@ -17,7 +17,7 @@ def part(oracle, prefix):
 
 def arguments(*flags):
     """Returns what gpt2_ft.py makes of the flags, for the oracle's model and optimiser."""
-    parsed = training_arguments(["--train_data", "x", "--valid_data", "x", "--init_checkpoint", "x", "--max_step", "1",
+    parsed = training_arguments(["--train_data", "x", "--valid_data", "x", "--init_checkpoint", "x", "--max_step", "9",
                                  "--model_card", "gpt2.nano", "--label_smooth", str(SMOOTHING), "--correct_bias",
                                  "--adam_beta2", str(OPTIMIZER["beta2"]), *flags], "")
     parsed.card = CARD
