@@ -45,7 +45,7 @@ OPTIMISED = [Case(f"PYTHONOPTIMIZE=2, {program}", program, [], "PYTHONOPTIMIZE=2
 NEEDED = {"src/gpt2_ft.py": ["--train_data", "t", "--valid_data", "v", "--init_checkpoint", "none", "--max_step", "3"],
           "src/gpt2_beam.py": ["--data", "d", "--init_checkpoint", "none"]}
 # What is taken shows by the next thing that is wrong.
-TAKEN = "no such checkpoint"
+TAKEN = "no such (checkpoint|file)"
 REFUSED = "is {}: training and beam search run as one process; start it with --nproc_per_node=1"
 LAUNCHERS = {
     **dict.fromkeys(("--local-rank=0", "--local_rank 0", "--local_rank -1", "--rank 0", "--world_size 0",
