@@ -7,7 +7,7 @@ from common.errors import UserError, note
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
-from common.run.launching import add_launcher_flags, check_alone
+from common.run.launching import add_launcher_flags, take_launcher_flags
 from common.run.ranges import RANGES, check_ranges
 from common.vocabulary import END_OF_TEXT
 
@@ -119,9 +119,9 @@ def _refuse(condition, sentence):
         raise UserError(sentence)
 
 
-def _check_common(arguments):
+def _check_common(arguments, may_share=True):
     check_ranges(vars(arguments))
-    check_alone(arguments)
+    take_launcher_flags(arguments, may_share)
     arguments.device = "auto" if arguments.device == "0" else arguments.device
     arguments.card = MODEL_CARDS[arguments.model_card]
     _refuse(arguments.platform != "local",
@@ -280,7 +280,7 @@ def alignment_arguments(argv, description):
     _add_training(parser)
     _add_common(parser)
     arguments = _parse(parser, argv)
-    _check_common(arguments)
+    _check_common(arguments, may_share=False)
     _check_training(arguments)
     _check_search(arguments)
     return arguments
