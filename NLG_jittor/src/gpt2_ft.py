@@ -7,14 +7,16 @@ from functools import partial
 
 import jittor as jt
 
-from common.errors import run_main
 from common.model.checkpoint import new_record
 from common.model.lora_file import save_lora
+from common.run import processes
 from common.run.arguments import training_arguments
+from common.run.processes import run_main
 from common.run.steps import Steps
 from common.run.training import first_weights, run_training
 
 import device
+import process_group
 from cuda_graphs import captured
 from lora import lora_state_dict, mark_only_lora_as_trainable
 from model import GPT2LMModel
@@ -69,8 +71,20 @@ def build_steps(arguments, model):
     optimizer = build_optimizer(arguments, model)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
     train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
-    return Steps(train=train, validate=validate,
-                 save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
+
+    def train_together(batch, learning_rate, is_update):
+        loss = train(batch, learning_rate, False)
+        if is_update:
+            optimizer.gradients = process_group.summed(optimizer.gradients)
+            update(optimizer, arguments, learning_rate)
+        return loss
+
+    def save(path, step):
+        arrays = processes.same_everywhere(lora_state_dict(model))
+        if processes.is_first():
+            save_lora(path, arrays, replace(record, step=step))
+
+    return Steps(train=train if processes.count() == 1 else train_together, validate=validate, save=save,
                  peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 
@@ -82,6 +96,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
+    process_group.join()
     run_training(arguments, prepare)
 
 

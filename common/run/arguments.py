@@ -7,7 +7,7 @@ from common.errors import UserError, note
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
-from common.run.launching import add_launcher_flags, check_alone
+from common.run.launching import add_launcher_flags, take_launcher_flags
 from common.run.ranges import RANGES, check_ranges
 from common.vocabulary import END_OF_TEXT
 
@@ -133,31 +133,35 @@ def refuse(condition, sentence):
         raise UserError(sentence)
 
 
-def check_run(arguments):
+def check_run(arguments, may_share=True):
     """Checks the flags of every program that runs a model, and adds ``precision``.
+
+    Args:
+        may_share: whether several processes may share the run.
 
     Raises:
         UserError: a value is out of range.
     """
     check_ranges(vars(arguments))
-    check_alone(arguments)
+    take_launcher_flags(arguments, may_share)
     arguments.device = "auto" if arguments.device == "0" else arguments.device
     refuse(arguments.platform != "local",
            f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")
     arguments.precision = next((name for name in PRECISION_FLAGS if getattr(arguments, name)), DEFAULT_PRECISION)
 
 
-def check_common(arguments, cards=MODEL_CARDS, settings=LoraSettings):
+def check_common(arguments, cards=MODEL_CARDS, settings=LoraSettings, may_share=True):
     """Checks the flags of a program for one kind of model, and adds ``card``, ``lora`` and ``precision``.
 
     Args:
         cards: ``{name: ModelCard}`` that ``--model_card`` chooses from.
         settings: LoraSettings, or a class of its kind.
+        may_share: as for check_run.
 
     Raises:
         UserError: a value is out of range.
     """
-    check_run(arguments)
+    check_run(arguments, may_share)
     arguments.card = cards[arguments.model_card]
     refuse(arguments.seq_len > arguments.card.positions,
            f"--seq_len {arguments.seq_len}: expected at most {arguments.card.positions}, the positions of "
@@ -322,7 +326,7 @@ def alignment_arguments(argv, description):
     add_training(parser)
     add_common(parser)
     arguments = parse_flags(parser, argv)
-    check_common(arguments)
+    check_common(arguments, may_share=False)
     check_training(arguments)
     _check_search(arguments)
     return arguments

@@ -73,7 +73,7 @@ def event_training_arguments(argv: list[str], description: str) -> argparse.Name
     parser = make_parser(description)
     add_event_training(parser)
     arguments = parse_flags(parser, argv)
-    check_common(arguments, BERT_CARDS, BertLoraSettings)
+    check_common(arguments, BERT_CARDS, BertLoraSettings, may_share=False)
     check_optimization(arguments)
     if arguments.warmup_share is not None and arguments.warmup_step:
         raise UserError("--warmup_share and --warmup_step: give one of them")
@@ -122,7 +122,7 @@ def event_prediction_arguments(argv: list[str], description: str) -> argparse.Na
     parser = make_parser(description)
     add_event_prediction(parser)
     arguments = parse_flags(parser, argv)
-    check_run(arguments)
+    check_run(arguments, may_share=False)
     given = [name for name in ("sentence", "file", "data") if getattr(arguments, name) is not None]
     if len(given) != 1:
         raise UserError(f"found {' and '.join(given) or 'nothing'} to read; expected one of a sentence, --file and "
