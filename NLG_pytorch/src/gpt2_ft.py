@@ -10,7 +10,8 @@ from common.model.lora_file import save_lora
 from common.run import processes
 from common.run.arguments import training_arguments
 from common.run.processes import run_main
-from common.run.training import Steps, first_weights, run_training
+from common.run.steps import Steps
+from common.run.training import first_weights, run_training
 
 import device
 import process_group
