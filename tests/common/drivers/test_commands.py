@@ -6,19 +6,23 @@ from pathlib import Path
 import pytest
 
 from common import frameworks
+from common.drivers import commands
 from common.drivers.commands import Command, cleaned, run_command
 from common.paths import ROOT
 
 
 @pytest.mark.parametrize("text, expected", [
-    (f"in {ROOT}/vocab and {ROOT}-2/x", "in ./vocab and DIR/x"),
-    (f"{tempfile.gettempdir()}/a {Path.home()}/b", "TMP/a HOME/b"),
+    ("in /srv/project/vocab and /srv/project-2/x", "in ./vocab and DIR/x"),
+    ("/var/tmp/a /home/me/b", "TMP/a HOME/b"),
     ("/opt/some/lib/python3.11/site-packages/torch/nn.py:3: warning", "site-packages/torch/nn.py:3: warning"),
     ('--source /data {"path": "/mnt/x/train.jsonl"} PATH=/usr/bin:/bin',
      '--source DIR/data {"path": "DIR/train.jsonl"} PATH=DIR/bin:DIR/bin'),
     ("loss 1.5\n 10%|#  | 1/9\r 99%|## | 9/9\rdone\n\x1b[32mgreen\x1b[0m", "loss 1.5\ndone\ngreen"),
 ])
-def test_what_belongs_to_the_machine_is_taken_out(text, expected):
+def test_what_belongs_to_the_machine_is_taken_out(monkeypatch, text, expected):
+    monkeypatch.setattr(commands, "ROOT", Path("/srv/project"))
+    monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
+    monkeypatch.setenv("HOME", "/home/me")
     assert cleaned(text) == expected
 
 
