@@ -9,7 +9,8 @@ from common.errors import run_main
 from common.model.checkpoint import new_record
 from common.model.lora_file import save_lora
 from common.run.arguments import training_arguments
-from common.run.training import Steps, first_weights, run_training
+from common.run.steps import Steps
+from common.run.training import first_weights, run_training
 
 import device
 from cuda_graphs import captured
