@@ -1,4 +1,4 @@
-"""The operations of encoders that are tuned for Jittor, beside those of kernels.py: the same names as in the other tree.
+"""Operations of encoders that are tuned for Jittor, beside those of kernels.py: the same names as in the other tree.
 
 Sequences lie one after another, as in common.run.batching.Packed.
 """

@@ -1,4 +1,4 @@
-"""LoRA layers with loralib's names, ``MergedLinear`` and ``lora_state_dict``, dropout, and which weights are trained."""
+"""LoRA layers with loralib's names, ``MergedLinear`` and ``lora_state_dict``; dropout; which weights are trained."""
 
 import jittor as jt
 from jittor import nn
@@ -110,8 +110,8 @@ def mark_as_trainable(model, is_trained):
 
 
 def trained_state_dict(model, is_trained):
-    """Returns ``{name: float32 numpy array}`` of the parameters of a model that are trained."""
-    return {name: parameter.numpy().copy() for name, parameter in model.named_parameters() if is_trained(name)}
+    """Returns ``{name: float32 numpy array}`` of the parameters of a model for whose names ``is_trained`` is true."""
+    return {name: kernels.stored(parameter).copy() for name, parameter in model.named_parameters() if is_trained(name)}
 
 
 def lora_state_dict(model):

@@ -1,4 +1,4 @@
-"""Fine-tunes GPT-2 with LoRA on encoded data; ``python src/gpt2_ft.py --help`` lists the flags."""
+"""Fine-tunes GPT-2 on encoded data, with LoRA or all weights; ``python src/gpt2_ft.py --help`` lists the flags."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,24 +7,29 @@ import torch
 
 from common.errors import run_main
 from common.model.checkpoint import new_record
-from common.model.lora_file import save_lora
+from common.model.lora_file import is_lora, save_trained
 from common.run.arguments import training_arguments
 from common.run.steps import Steps
 from common.run.training import first_weights, run_training
 
 import device
 from cuda_graphs import captured
-from lora import lora_state_dict, mark_only_lora_as_trainable
+from lora import mark_as_trainable, trained_state_dict
 from model import GPT2LMModel
 from optimizer import AdamW
 
 
 def build_model(arguments, backbone, lora):
-    """Returns the model on its device, with only LoRA's weights trainable."""
-    model = GPT2LMModel(arguments.card, arguments.lora)
-    model.load_arrays({**backbone, **lora})
-    mark_only_lora_as_trainable(model)
+    """Returns the model on its device, with only LoRA's weights trainable or, with a rank of 0, all."""
+    model, is_trained = GPT2LMModel(arguments.card, arguments.lora), partial(belongs_to_training, arguments)
+    model.load_arrays({**backbone, **lora}, is_trained)
+    mark_as_trainable(model, is_trained)
     return device.to_device(model)
+
+
+def belongs_to_training(arguments, name):
+    """Tells whether a parameter of that name is trained."""
+    return arguments.lora.rank == 0 or is_lora(name)
 
 
 def build_optimizer(arguments, model):
@@ -62,12 +67,18 @@ def validation_step(model, batch):
 
 def build_steps(arguments, model):
     """Returns the Steps that train a model from build_model with an optimiser of its own."""
-    optimizer = build_optimizer(arguments, model)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
+    is_trained = partial(belongs_to_training, arguments)
+    return steps_of(arguments, model, lambda path, step: save_trained(path, trained_state_dict(model, is_trained),
+                                                                      replace(record, step=step)))
+
+
+def steps_of(arguments, model, save):
+    """Returns the Steps that train any model with an optimiser of its own and ``save`` it."""
+    optimizer = build_optimizer(arguments, model)
     train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
-    return Steps(train=train, validate=validate,
-                 save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
-                 peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+    return Steps(train=train, validate=validate, save=save, peak_memory_bytes=device.peak_memory_bytes,
+                 description=device.describe())
 
 
 def prepare(arguments):

@@ -1,4 +1,4 @@
-"""What encoders need beside functions.py: GELU itself, and the loss over the places of spans; each with its gradient."""
+"""What encoders need beside functions.py, each with its gradient: GELU itself, and the loss over places of spans."""
 
 import jittor as jt
 
