@@ -41,7 +41,7 @@ def _drop_output():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
+def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool] = lambda: True) -> NoReturn:
     """Runs ``main(argv)`` as the process and ends it with one line on standard error where something is wrong.
 
     Exit statuses: USER_ERROR for a UserError and what the operating system refuses, FULL_DISK for a full disk,
@@ -49,6 +49,7 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
 
     Args:
         main: takes the command-line arguments without the program's name; returns None or an exit status.
+        speaks: tells whether it is for this process to say what is wrong; it is asked where something is.
     """
     program = os.path.basename(sys.argv[0])
     message = None
@@ -76,6 +77,6 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
         message, status = "interrupted", INTERRUPTED
     # Behind the handlers the error and its frames are gone, so that a progress bar in them has ended its line.
     _drop_output()
-    if message:
+    if message and speaks():
         print(f"{program}: {message}", file=sys.stderr)
     sys.exit(status)

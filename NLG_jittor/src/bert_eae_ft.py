@@ -7,19 +7,20 @@ from functools import partial
 
 import jittor as jt
 
-from common.errors import run_main
 from common.model.bert_cards import HEAD_NAMES, is_trained
 from common.model.bert_files import save_event_checkpoint
 from common.run.batching import converted
 from common.run.event_arguments import event_training_arguments
 from common.run.event_training import EVENTS, first_event_weights, new_event_record
+from common.run.processes import run_main
 from common.run.training import run_training
 
 import device
 import encoder_kernels
+import process_group
 from bert import BertSpanModel
 from gpt2_ft import steps_of
-from lora import mark_as_trainable, trained_state_dict
+from lora import mark_as_trainable
 
 
 def build_model(arguments, weights):
@@ -51,8 +52,8 @@ def build_steps(arguments, model):
     def is_saved(name):
         return name in HEAD_NAMES or is_trained(name, arguments.lora.rank, arguments.heads)
 
-    steps = steps_of(arguments, model, lambda path, step: save_event_checkpoint(
-        path, trained_state_dict(model, is_saved), replace(record, step=step)))
+    steps = steps_of(arguments, model, is_saved,
+                     lambda path, arrays, step: save_event_checkpoint(path, arrays, replace(record, step=step)))
     return replace(steps, evaluate=partial(evaluate, model))
 
 
@@ -64,6 +65,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = event_training_arguments(argv, __doc__)
+    process_group.join()
     run_training(arguments, prepare, EVENTS)
 
 

@@ -10,6 +10,7 @@ import jittor as jt
 import numpy as np
 
 from common.errors import UserError
+from common.run import processes
 
 FRAMEWORK = "jittor"
 _precision = "fp32"
@@ -30,7 +31,8 @@ def set_up(device, random_seed, precision):
     if device == "cuda" and not jt.has_cuda:
         raise UserError("--device cuda: Jittor sees no GPU with a CUDA toolkit beside it; check nvidia-smi and nvcc "
                         "--version, or use --device cpu")
-    use_cuda = device == "cuda" or (device == "auto" and bool(jt.has_cuda))
+    use_cuda = device != "cpu" and bool(jt.has_cuda)
+    processes.check_devices(use_cuda)
     if precision == "tf32" and not use_cuda:
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision

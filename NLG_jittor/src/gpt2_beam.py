@@ -7,14 +7,15 @@ from functools import partial
 import jittor as jt
 import numpy as np
 
-from common.errors import run_main
 from common.run.arguments import beam_arguments
 from common.run.batching import converted
 from common.run.beam_search import SearchModel
+from common.run.processes import run_main
 from common.run.searching import load_merged, run_search
 
 import device
 import kernels
+import process_group
 from model import GPT2LMModel
 
 GROWTH = 16  # positions by which the cache grows: few different sizes, so that their memory is used again
@@ -98,6 +99,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
+    process_group.join()
     run_search(arguments, prepare)
 
 

@@ -7,14 +7,16 @@ from functools import partial
 
 import jittor as jt
 
-from common.errors import run_main
 from common.model.checkpoint import new_record
 from common.model.lora_file import is_lora, save_trained
+from common.run import processes
 from common.run.arguments import training_arguments
+from common.run.processes import run_main
 from common.run.steps import Steps
 from common.run.training import first_weights, run_training
 
 import device
+import process_group
 from cuda_graphs import captured
 from lora import mark_as_trainable, trained_state_dict
 from model import GPT2LMModel
@@ -72,17 +74,36 @@ def validation_step(model, batch):
 def build_steps(arguments, model):
     """Returns the Steps that train a model from build_model with an optimiser of its own."""
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
-    is_trained = partial(belongs_to_training, arguments)
-    return steps_of(arguments, model, lambda path, step: save_trained(path, trained_state_dict(model, is_trained),
-                                                                      replace(record, step=step)))
+    return steps_of(arguments, model, partial(belongs_to_training, arguments),
+                    lambda path, arrays, step: save_trained(path, arrays, replace(record, step=step)))
 
 
-def steps_of(arguments, model, save):
-    """Returns the Steps that train any model with an optimiser of its own and ``save`` it."""
+def steps_of(arguments, model, is_saved, write):
+    """Returns the Steps that train a model with an optimiser of its own.
+
+    Args:
+        arguments: with all flags of training.
+        model: any, all of whose trained parameters are marked.
+        is_saved: ``(name) -> bool``, which parameters checkpoints have.
+        write: ``(path, {name: float32 array}, step) -> None`` writes a checkpoint.
+    """
     optimizer = build_optimizer(arguments, model)
     train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
-    return Steps(train=train, validate=validate, save=save, peak_memory_bytes=device.peak_memory_bytes,
-                 description=device.describe())
+
+    def train_together(batch, learning_rate, is_update):
+        loss = train(batch, learning_rate, False)
+        if is_update:
+            optimizer.gradients = process_group.summed(optimizer.gradients)
+            update(optimizer, arguments, learning_rate)
+        return loss
+
+    def save(path, step):
+        arrays = processes.same_everywhere(trained_state_dict(model, is_saved))
+        if processes.is_first():
+            write(path, arrays, step)
+
+    return Steps(train=train if processes.count() == 1 else train_together, validate=validate, save=save,
+                 peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 
 def prepare(arguments):
@@ -93,6 +114,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = training_arguments(argv, __doc__)
+    process_group.join()
     run_training(arguments, prepare)
 
 

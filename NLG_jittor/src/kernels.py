@@ -231,6 +231,22 @@ def cleared(sums):
     return None
 
 
+def packed(sums):
+    """Returns the sums of gradients as one array ``(count,)``, the form in which processes add theirs up."""
+    places = np.cumsum([0, *(total.numel() for total in sums)])
+    source = "".join(f"scale(in{i}_p, in{len(sums)}_p, out0_p + {place}, in{i}->num);\n"
+                     for i, place in enumerate(places[:-1]))
+    array, = run(source, [*sums, jt.array([1.0])], [(int(places[-1]),)])
+    return array
+
+
+def unpacked(array, sums):
+    """Returns an array of ``packed`` as sums of gradients of the shapes of ``sums``."""
+    places = np.cumsum([0, *(total.numel() for total in sums)])
+    source = "".join(f"scale(in0_p + {place}, in1_p, out{i}_p, out{i}->num);\n" for i, place in enumerate(places[:-1]))
+    return run(source, [array, jt.array([1.0])], [total.shape for total in sums])
+
+
 def squared_norm(arrays):
     """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
     parts = []

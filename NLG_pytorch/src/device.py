@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from common.errors import UserError
+from common.run import processes
+from common.run.launching import place
 
 FRAMEWORK = "pytorch"
 _device = torch.device("cpu")
@@ -24,11 +26,17 @@ def set_up(device, random_seed, precision):
         UserError: ``cuda`` was asked for and there is none, or ``tf32`` on a CPU.
     """
     global _device, _precision
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device cuda: torch {torch.__version__} sees no GPU; check nvidia-smi and that this torch "
-                        "was built for CUDA, or use --device cpu")
-    use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    _device = torch.device("cuda", 0) if use_cuda else torch.device("cpu")
+    index = place().local_rank
+    has_gpu = torch.cuda.is_available() and index < torch.cuda.device_count()
+    if device == "cuda" and not has_gpu:
+        missing = f"no GPU number {index}" if index else "no GPU"
+        raise UserError(f"--device cuda: torch {torch.__version__} sees {missing}; check nvidia-smi and that this "
+                        "torch was built for CUDA, or use --device cpu")
+    use_cuda = device != "cpu" and has_gpu
+    processes.check_devices(use_cuda)
+    _device = torch.device("cuda", index) if use_cuda else torch.device("cpu")
+    if use_cuda:
+        torch.cuda.set_device(_device)
     if precision == "tf32" and not use_cuda:
         raise UserError("--tf32: a CPU has no tf32 products; leave the flag out for fp32, or use --device cuda")
     _precision = precision

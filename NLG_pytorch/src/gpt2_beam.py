@@ -5,14 +5,15 @@ from functools import partial
 import numpy as np
 import torch
 
-from common.errors import run_main
 from common.run.arguments import beam_arguments
 from common.run.batching import converted
 from common.run.beam_search import SearchModel
+from common.run.processes import run_main
 from common.run.searching import load_merged, run_search
 
 import device
 import kernels
+import process_group
 from model import GPT2LMModel
 
 GROWTH = 16  # positions by which the cache grows: few different sizes, so that their memory is used again
@@ -94,6 +95,7 @@ def prepare(arguments):
 
 def main(argv):
     arguments = beam_arguments(argv, __doc__)
+    process_group.join()
     run_search(arguments, prepare)
 
 

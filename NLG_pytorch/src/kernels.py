@@ -281,6 +281,16 @@ def cleared(sums):
     return sums
 
 
+def packed(sums):
+    """Returns the sums of gradients as one array ``(count,)``, the form in which processes add theirs up."""
+    return sums[0]
+
+
+def unpacked(array, sums):
+    """Returns an array of ``packed`` as sums of gradients of the shapes of ``sums``."""
+    return [array]
+
+
 def squared_norm(arrays):
     """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
     return (arrays[0].double() ** 2).sum()

@@ -196,7 +196,9 @@ def weights(first: Dump, second: Dump, precision: str) -> Point:
     floor = max(each.rms for dump in (first, second)
                 for each in differences_of(names, dump, "steps/weights/", dump, "steps/nudged_weights/"))
     bound = bound_of("weights", precision)
-    allowed = replace(bound, value=max(bound.value, FLOOR_FACTOR * floor))
+    # What one update differs by is rounding, another one at each step: over n of them it grows as sqrt(n), they as n.
+    few_steps = bound_of("change", precision).value / np.sqrt(len(first["steps/losses"]))
+    allowed = replace(bound, value=max(bound.value, few_steps, FLOOR_FACTOR * floor))
     largest = max(each.rms for each in differences)
     return point_of("weights", "LoRA's weights behind them", differences, [allowed] * len(names), names,
                     times(largest, floor))
@@ -213,14 +215,13 @@ def beam(first: Dump, second: Dump, precision: str) -> Point:
         return Point("beam", f"outputs of {len(one)} contexts", np.inf, 0.0, "", f"context {len(one) + 1}",
                      f"the other search has {len(other)} contexts")
     is_equal = (first["beam/tokens"] == second["beam/tokens"]).all(axis=1)
-    margins, gap = np.abs(one - other), relative_gap(one, other)
-    is_tie = ~is_equal & (margins < TIE)
+    gap = np.abs(one - other)
+    is_tie = ~is_equal & (gap < TIE)
     bound = bound_of("scores", precision)
-    if precision in SIGNIFICANDS:
-        gap = np.where(is_equal, gap, 0.0)
-    beyond = np.flatnonzero(~(gap <= bound.value) | ~(is_equal | is_tie | (precision in SIGNIFICANDS)))
+    judged = np.where(is_equal, gap, 0.0) if precision in SIGNIFICANDS else gap
+    beyond = np.flatnonzero(~(judged <= bound.value) | ~(is_equal | is_tie | (precision in SIGNIFICANDS)))
     note = f"{is_equal.sum()} outputs are equal" + "".join(
-        f"; context {index + 1} is a tie, margin {margins[index]:.1e}" for index in np.flatnonzero(is_tie))
-    return Point("beam", f"scores and outputs of {len(gap)} contexts", gap.max(), bound.value,
-                 f"context {gap.argmax() + 1}" if gap.any() else "", f"context {beyond[0] + 1}" if len(beyond) else "",
-                 note)
+        f"; context {index + 1} is a tie, margin {gap[index]:.1e}" for index in np.flatnonzero(is_tie))
+    return Point("beam", f"scores and outputs of {len(gap)} contexts", judged.max(), bound.value,
+                 f"context {judged.argmax() + 1}" if judged.any() else "",
+                 f"context {beyond[0] + 1}" if len(beyond) else "", note)

@@ -7,7 +7,7 @@ from common.errors import UserError, note
 from common.model.lora_arrays import LoraSettings
 from common.model.model_cards import MODEL_CARDS
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS, PRECISIONS
-from common.run.launching import add_launcher_flags, check_alone
+from common.run.launching import add_launcher_flags, take_launcher_flags
 from common.run.ranges import RANGES, check_ranges
 from common.vocabulary import END_OF_TEXT
 
@@ -33,6 +33,7 @@ def add_common(parser):
     parser.add_argument("--model_card", default="gpt2.md", choices=list(MODEL_CARDS), help="size of the backbone")
     parser.add_argument("--init_checkpoint", required=True,
                         help="backbone: safetensors, torch file or Hugging Face folder; random: random weights")
+    parser.add_argument("--seq_len", type=int, default=512, help="longest row in tokens")
     parser.add_argument("--lora_dim", type=int, default=4, help="rank of the updates; 0 trains all weights instead")
     parser.add_argument("--lora_alpha", type=float, default=32, help="updates are scaled by alpha / rank")
     parser.add_argument("--lora_targets", default="q,v", help="projections with an update: of q,k,v,o,fc,proj")
@@ -41,7 +42,6 @@ def add_common(parser):
 
 def add_run(parser):
     """Adds the flags of every program that runs a model."""
-    parser.add_argument("--seq_len", type=int, default=512, help="longest row in tokens")
     parser.add_argument("--work_dir", default=".", help="folder for what is written")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "0"],
                         help="auto: a GPU if there is one; 0, the original's default, is auto")
@@ -133,29 +133,42 @@ def refuse(condition, sentence):
         raise UserError(sentence)
 
 
-def check_common(arguments, cards=MODEL_CARDS, settings=LoraSettings):
-    """Checks the flags of all programs, and adds ``card``, ``lora`` and ``precision``.
+def check_run(arguments, may_share=True):
+    """Checks the flags of every program that runs a model, and adds ``precision``.
 
     Args:
-        cards: ``{name: ModelCard}`` that ``--model_card`` chooses from.
-        settings: LoraSettings, or a class of its kind.
+        may_share: whether several processes may share the run.
 
     Raises:
         UserError: a value is out of range.
     """
     check_ranges(vars(arguments))
-    check_alone(arguments)
+    take_launcher_flags(arguments, may_share)
     arguments.device = "auto" if arguments.device == "0" else arguments.device
-    arguments.card = cards[arguments.model_card]
     refuse(arguments.platform != "local",
            f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")
+    arguments.precision = next((name for name in PRECISION_FLAGS if getattr(arguments, name)), DEFAULT_PRECISION)
+
+
+def check_common(arguments, cards=MODEL_CARDS, settings=LoraSettings, may_share=True):
+    """Checks the flags of a program for one kind of model, and adds ``card``, ``lora`` and ``precision``.
+
+    Args:
+        cards: ``{name: ModelCard}`` that ``--model_card`` chooses from.
+        settings: LoraSettings, or a class of its kind.
+        may_share: as for check_run.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    check_run(arguments, may_share)
+    arguments.card = cards[arguments.model_card]
     refuse(arguments.seq_len > arguments.card.positions,
            f"--seq_len {arguments.seq_len}: expected at most {arguments.card.positions}, the positions of "
            f"{arguments.model_card}")
     refuse(arguments.lora_dim > arguments.card.width,
            f"--lora_dim {arguments.lora_dim}: expected at most {arguments.card.width}, the width of "
            f"{arguments.model_card}; an update of its matrices has no higher rank")
-    arguments.precision = next((name for name in PRECISION_FLAGS if getattr(arguments, name)), DEFAULT_PRECISION)
     arguments.lora = settings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
                               tuple(filter(None, arguments.lora_targets.split(","))))
 
@@ -313,7 +326,7 @@ def alignment_arguments(argv, description):
     add_training(parser)
     add_common(parser)
     arguments = parse_flags(parser, argv)
-    check_common(arguments)
+    check_common(arguments, may_share=False)
     check_training(arguments)
     _check_search(arguments)
     return arguments

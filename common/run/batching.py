@@ -120,7 +120,12 @@ def converted(batch, convert):
 NO_STEP = np.zeros(1, np.int32)
 
 
-def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP, first_row=0):
+def count_targets(row, seq_len, objective="clm"):
+    """Returns how many tokens of a Row are to be predicted."""
+    return max(min(len(row.context) + len(row.completion), seq_len) - first_loss(row, objective) - 1, 0)
+
+
+def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP, first_row=0, targets=None):
     """Builds the arrays of some rows.
 
     The loss of a batch is the mean over its targets, by the original program's denominator: their number and 0.0001.
@@ -132,23 +137,25 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP
         batch_size: the rows are batches of so many, whose losses add up; by default one batch.
         step_key: of common.run.dropout.step_key; there is none without dropout.
         first_row: index of the first row in the whole batch, of which these may be a part.
+        targets: number of targets of the whole batch, where these rows are a part of one; the losses of all parts add
+            up to its loss.
 
     Returns:
         Batch.
     """
     sequences = [(row.context + row.completion)[:seq_len] for row in rows]
     packed = pack(sequences)
-    positions, targets, counts = [], [], []
+    positions, tokens, counts = [], [], []
     for row, sequence, start in zip(rows, sequences, packed.offsets.tolist()):
         first = first_loss(row, objective)
         predicted = sequence[first + 1:]
         positions.extend(range(start + first, start + first + len(predicted)))
-        targets.extend(predicted)
+        tokens.extend(predicted)
         counts.append(len(predicted))
     batch_counts = np.add.reduceat(counts, range(0, len(rows), batch_size or len(rows)))
-    weights = np.repeat(1.0 / (batch_counts + 0.0001), batch_counts)
+    weights = np.repeat(1.0 / ((batch_counts if targets is None else targets) + 0.0001), batch_counts)
     return Batch(**vars(packed), loss_positions=np.array(positions, np.int32),
-                 loss_targets=np.array(targets, np.int32), loss_weights=weights.astype(np.float32), step_key=step_key,
+                 loss_targets=np.array(tokens, np.int32), loss_weights=weights.astype(np.float32), step_key=step_key,
                  token_keys=token_keys(np.repeat(np.arange(first_row, first_row + len(rows)), np.diff(packed.offsets)),
                                        packed.position_ids))
 
@@ -194,14 +201,20 @@ def seeded_order(row_count, batch_size, seed, shuffle=True, done=0):
         batches_done = 0
 
 
-def training_batches(rows, batch_size, seq_len, objective, seed, shuffle=True, done=0):
-    """Yields ``(epoch, index, Batch)`` without end, both from 1 on, after the first ``done`` batches of the run."""
+def training_batches(rows, batch_size, seq_len, objective, seed, shuffle=True, done=0, part=0, parts=1):
+    """Yields ``(epoch, index, Batch)`` without end, both from 1 on, after the first ``done`` batches of the run.
+
+    Of each batch these are the rows of one of ``parts`` equal parts; the losses of all add up to the batch's loss.
+    """
+    share = batch_size // parts
     for epoch, index, step, indices in seeded_order(len(rows), batch_size, seed, shuffle, done):
-        yield epoch, index, make_batch([rows[row] for row in indices], seq_len, objective,
-                                       step_key=step_key(seed, step))
+        whole = [rows[row] for row in indices]
+        yield epoch, index, make_batch(whole[part * share:(part + 1) * share], seq_len, objective,
+                                       step_key=step_key(seed, step), first_row=part * share,
+                                       targets=sum(count_targets(row, seq_len, objective) for row in whole))
 
 
-def validation_batches(rows, batch_size, seq_len, seed, most_tokens=1024):
+def validation_batches(rows, batch_size, seq_len, seed, most_tokens=1024, part=0, parts=1):
     """Yields the batches of a data set in one seeded order, the last of them filled up, several at a time.
 
     The loss is on the completion, whatever training's is. A processor works best on many tokens; the loss of what is
@@ -211,13 +224,21 @@ def validation_batches(rows, batch_size, seq_len, seed, most_tokens=1024):
         rows, batch_size, seq_len: as for make_batch.
         seed: of the run; every pass has the same order.
         most_tokens: batches are put together up to so many tokens.
+        part, parts: of what would be yielded, every ``parts``-th is, from number ``part`` on.
     """
+    for number, together in enumerate(_rows_put_together(rows, batch_size, seq_len, seed, most_tokens)):
+        if number % parts == part:
+            yield make_batch(together, seq_len, batch_size=batch_size)
+
+
+def _rows_put_together(rows, batch_size, seq_len, seed, most_tokens):
+    """Yields the lists of rows of validation_batches."""
     together, tokens = [], 0
     for indices in epoch_order(len(rows), batch_size, seed, epoch=0):
         more = [rows[index] for index in indices]
         count = sum(min(len(row.context) + len(row.completion), seq_len) for row in more)
         if together and tokens + count > most_tokens:
-            yield make_batch(together, seq_len, batch_size=batch_size)
+            yield together
             together, tokens = [], 0
         together, tokens = together + more, tokens + count
-    yield make_batch(together, seq_len, batch_size=batch_size)
+    yield together

@@ -9,7 +9,15 @@ from common.model.bert_cards import BERT_CARDS, FROZEN, TRAINED
 from common.model.bert_files import default_checkpoint, vocabulary_of
 from common.model.initial_weights import RANDOM
 from common.model.lora_arrays import BertLoraSettings
-from common.run.arguments import add_optimization, add_run, check_common, check_optimization, make_parser, parse_flags
+from common.run.arguments import (
+    add_optimization,
+    add_run,
+    check_common,
+    check_optimization,
+    check_run,
+    make_parser,
+    parse_flags,
+)
 
 # Those of BERT's users where GPT-2's programs have the original's.
 DEFAULTS = {"train_batch_size": 32, "valid_batch_size": 64, "clip": 1.0, "lora_dropout": 0.1, "lr": 1e-3,
@@ -17,24 +25,21 @@ DEFAULTS = {"train_batch_size": 32, "valid_batch_size": 64, "clip": 1.0, "lora_d
             "save_interval": 1_000_000}
 
 
-def _add_data(parser):
+def add_event_training(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of bert_eae_ft.py."""
+    parser.add_argument("--train_data", required=True, help="events to train with")
+    parser.add_argument("--valid_data", required=True, help="events to score after each epoch")
     parser.add_argument("--format", default=PHEE, choices=[PHEE, RAMS], help="of the files of events")
     parser.add_argument("--questions", default=None, nargs="+", metavar="FILE",
                         help="phee: files of lines role,question; by default arg_queries_stage*.csv beside the data")
     parser.add_argument("--roles", default=None, metavar="FILE",
                         help="rams: event_role_multiplicities.txt; by default beside the data or a folder above")
-
-
-def add_event_training(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of bert_eae_ft.py."""
-    parser.add_argument("--train_data", required=True, help="events to train with")
-    parser.add_argument("--valid_data", required=True, help="events to score after each epoch")
-    _add_data(parser)
     parser.add_argument("--model_card", default="bert.minilm", choices=list(BERT_CARDS), help="size of the backbone")
     parser.add_argument("--init_checkpoint", default=None,
                         help="backbone: safetensors, torch file or Hugging Face folder; random: random weights; by "
                              "default the model card's own")
     parser.add_argument("--vocab", default=None, help="vocab.txt; by default the one beside the backbone")
+    parser.add_argument("--seq_len", type=int, default=512, help="most word pieces of a query and its sentence")
     parser.add_argument("--lora_dim", type=int, default=16, help="rank of the updates; 0 trains all weights instead")
     parser.add_argument("--lora_alpha", type=float, default=16, help="updates are scaled by alpha / rank")
     parser.add_argument("--lora_targets", default="query,value",
@@ -68,7 +73,7 @@ def event_training_arguments(argv: list[str], description: str) -> argparse.Name
     parser = make_parser(description)
     add_event_training(parser)
     arguments = parse_flags(parser, argv)
-    check_common(arguments, BERT_CARDS, BertLoraSettings)
+    check_common(arguments, BERT_CARDS, BertLoraSettings, may_share=False)
     check_optimization(arguments)
     if arguments.warmup_share is not None and arguments.warmup_step:
         raise UserError("--warmup_share and --warmup_step: give one of them")
@@ -93,10 +98,10 @@ def add_event_prediction(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="file that bert_eae_ft.py wrote")
     parser.add_argument("--init_checkpoint", default=None, help="backbone, where it is not the recorded one")
     parser.add_argument("--vocab", default=None, help="vocab.txt; by default the one beside the backbone")
-    parser.add_argument("--event_type", default=None, help="of the sentences; by default all that the model knows")
+    parser.add_argument("--event_type", default=None, help="of the sentences; needed where the model knows several")
     parser.add_argument("--file", default=None, help="file of such sentences, one a line")
     parser.add_argument("--data", default=None, help="file of events, whose arguments are predicted")
-    _add_data(parser)
+    parser.add_argument("--format", default=PHEE, choices=[PHEE, RAMS], help="of --data")
     parser.add_argument("--output_file", default="predictions.jsonl", help="of --data, inside the work directory")
     parser.add_argument("--valid_batch_size", type=int, default=64, help="queries read at once")
     parser.add_argument("--seed_argmax", action="store_true",
@@ -117,6 +122,7 @@ def event_prediction_arguments(argv: list[str], description: str) -> argparse.Na
     parser = make_parser(description)
     add_event_prediction(parser)
     arguments = parse_flags(parser, argv)
+    check_run(arguments, may_share=False)
     given = [name for name in ("sentence", "file", "data") if getattr(arguments, name) is not None]
     if len(given) != 1:
         raise UserError(f"found {' and '.join(given) or 'nothing'} to read; expected one of a sentence, --file and "

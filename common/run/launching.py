@@ -1,37 +1,117 @@
-"""What a launcher, such as torchrun, tells each process it starts: here one process runs alone, as rank 0 of 1."""
+"""What a launcher, such as torchrun or mpirun, tells each process that it starts: its place among those of the run."""
 
 import argparse
 import os
+import socket
+import sys
+from dataclasses import dataclass
 
 from common.errors import UserError
 
-# The largest value that a process alone may be told, by flag or by the variable of the flag's name in capitals.
+# The variables of rank, number of processes, and both of them on this machine; by the launcher's name.
+VARIABLES = {
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    "mpirun": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),  # MPICH's
+    "Open MPI's mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+                          "OMPI_COMM_WORLD_LOCAL_SIZE"),
+}
+# The largest values of the original program's flags that stand for a process alone.
 LARGEST = {"local_rank": 0, "rank": 0, "world_size": 1}
+HOW = ("start several processes with torchrun --nproc_per_node=N in the PyTorch tree, with mpirun -np N in the Jittor "
+       "tree")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among those that were started together.
+
+    Attributes:
+        rank, count: its number, from 0 on, and how many there are.
+        local_rank, local_count: the same among those on this machine.
+        launcher: what started it, a key of VARIABLES; None for a process alone.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+    launcher: str | None = None
+
+
+def whole_number(variable: str) -> int | None:
+    """Returns an environment variable's number, None where it is absent or empty.
+
+    Raises:
+        UserError: it is no whole number.
+    """
+    text = os.environ.get(variable)
+    try:
+        return int(text) if text else None
+    except ValueError:
+        raise UserError(f"{variable} is {text!r}: expected a whole number; unset it, or let a launcher set "
+                        "it") from None
+
+
+def place() -> Place:
+    """Returns what the launcher's variables say.
+
+    Raises:
+        UserError: they do not fit together, or one of them is no whole number.
+    """
+    for launcher, variables in VARIABLES.items():
+        rank, count, local_rank, local_count = map(whole_number, variables)
+        if (count or 1) <= 1 and (rank or 0) <= 0 and (local_rank or 0) <= 0:
+            continue  # not this one, or it has started one process
+        said = ", ".join(f"{name} is {os.environ.get(name) or 'not set'}" for name in variables)
+        if None in (rank, count, local_rank, local_count):
+            raise UserError(f"{said}: expected all of them; {HOW}")
+        if not (0 <= rank < count and 0 <= local_rank < local_count <= count):
+            raise UserError(f"{said}: expected ranks from 0 on, below the numbers of processes; {HOW}")
+        return Place(rank, count, local_rank, local_count, launcher)
+    return Place()
+
+
+def speaks_first() -> bool:
+    """Tells whether no other process of this run, on this machine, has said yet why the run ends.
+
+    A name in Linux's abstract namespace stands for the right to speak; the system takes it back when its owner ends.
+    """
+    try:
+        if place().count == 1:
+            return True
+    except UserError:  # all of them have such variables
+        pass
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0{os.path.basename(sys.argv[0])} started by {os.getppid()}")
+    except OSError:
+        return False
+    claim.detach()  # it stays open as long as this process
+    return True
 
 
 def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the original program's flags for launchers; ``torch.distributed.launch`` spells one with a hyphen."""
     for name, largest in LARGEST.items():
         spellings = [f"--{name}"] + ["--local-rank"] * (name == "local_rank")
-        parser.add_argument(*spellings, type=int, default=largest, help=f"of a launcher: at most {largest}")
+        parser.add_argument(*spellings, type=int, default=largest, help="of a launcher, which sets a variable too")
 
 
-def check_alone(arguments: argparse.Namespace) -> None:
-    """Takes the launchers' flags out of the namespace, once they and the variables name one process alone.
+def take_launcher_flags(arguments: argparse.Namespace, may_share: bool = True) -> None:
+    """Takes the launchers' flags out of the namespace, once they say what the variables say.
+
+    Args:
+        arguments: the namespace.
+        may_share: whether several processes may do together what the program does.
 
     Raises:
-        UserError: one of several processes was started, or a variable is no whole number; an empty one does not count.
+        UserError: they differ, or one of several processes was started of a program that runs alone.
     """
-    for name, largest in LARGEST.items():
-        variable = name.upper()
-        found = {f"--{name}": str(getattr(arguments, name)), variable: os.environ.get(variable) or str(largest)}
-        for source, text in found.items():
-            try:
-                is_alone = int(text) <= largest
-            except ValueError:
-                raise UserError(f"{source} is {text!r}: expected a whole number; unset it, or let a launcher set "
-                                "it") from None
-            if not is_alone:
-                raise UserError(f"{source} is {text}: training and beam search run as one process; start it with "
-                                "--nproc_per_node=1, and choose the GPU with CUDA_VISIBLE_DEVICES")
+    here = place()
+    if here.count > 1 and not may_share:
+        raise UserError(f"{here.launcher} has started {here.count} processes: this program runs as one")
+    for name, told in (("local_rank", here.local_rank), ("rank", here.rank), ("world_size", here.count)):
+        value = getattr(arguments, name)
+        if value > LARGEST[name] and value != told:
+            raise UserError(f"--{name} is {value}: its launcher's variables say {told}; leave the flag out, and {HOW}")
         delattr(arguments, name)

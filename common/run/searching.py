@@ -10,6 +10,7 @@ from common.errors import note
 from common.files import check_outputs, is_stream, say_written, write_json, write_json_lines
 from common.model.checkpoint import load_weights
 from common.model.lora_arrays import merge_lora
+from common.run import processes
 from common.run.batching import read_rows
 from common.run.beam_search import SearchSettings, search
 
@@ -58,7 +59,7 @@ def say_what_is_cut(rows, longest, path):
 
 
 def search_contexts(model, contexts, settings, batch_size):
-    """Searches contexts, of which those of similar length share a batch.
+    """Searches contexts, of which those of similar length share a batch; the processes share the batches.
 
     Args:
         model: SearchModel.
@@ -70,18 +71,21 @@ def search_contexts(model, contexts, settings, batch_size):
         Two lists in the order of the contexts: the best hypothesis of each, an int array, and its score.
     """
     by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
-    outputs, scores = [None] * len(contexts), [None] * len(contexts)
+    found = {}
     with tqdm(total=len(contexts), unit="context", dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
-        for start in range(0, len(by_length), batch_size):
+        for number, start in enumerate(range(0, len(by_length), batch_size)):
             chosen = by_length[start:start + batch_size]
-            for index, output, score in zip(chosen, *search(model, [contexts[index] for index in chosen], settings)):
-                outputs[index], scores[index] = output, float(score)
+            if number % processes.count() == processes.rank():
+                outputs, scores = search(model, [contexts[index] for index in chosen], settings)
+                found.update(zip(chosen, zip(outputs, map(float, scores))))
             bar.update(len(chosen))
-    return outputs, scores
+        for others in processes.gather(found):
+            found.update(others)
+    return [list(of_one) for of_one in zip(*map(found.get, range(len(contexts))))]
 
 
 def search_rows(arguments, model, rows, path):
-    """Searches all distinct contexts of some rows and writes one line a row to ``path``.
+    """Searches all distinct contexts of some rows; the first process writes one line a row to ``path``.
 
     Each line is ``{"id": row, "predict": eval_len ids, padded with 0}``.
 
@@ -92,8 +96,10 @@ def search_rows(arguments, model, rows, path):
     settings = SearchSettings.of(arguments)
     found, _ = search_contexts(model, contexts, settings, arguments.batch_size)
     outputs = [output.tolist() for output in found]
-    write_json_lines(path, ({"id": row, "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
-                            for row, context in enumerate(context_of_row)))
+    if processes.is_first():
+        write_json_lines(path, ({"id": row,
+                                 "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
+                                for row, context in enumerate(context_of_row)))
     return {"rows": len(rows), "contexts": len(contexts)}
 
 
@@ -109,14 +115,15 @@ def run_search(arguments, prepare):
     """
     path = os.path.join(arguments.work_dir, arguments.output_file)
     summary = [] if is_stream(path) else [path + ".summary.json"]  # beside a pipe or a device there is none
-    check_outputs([path, *summary], [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
+    if processes.is_first():
+        check_outputs([path, *summary], [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
     rows = read_rows(arguments.data)
     say_what_is_cut(rows, arguments.seq_len - arguments.eval_len, arguments.data)
     model = prepare(arguments)
     started = time.perf_counter()
     counts = search_rows(arguments, model, rows, path)
     seconds = time.perf_counter() - started
-    for summary_path in summary:
-        write_json(summary_path, {**model.description, **counts, "seconds": seconds,
+    for summary_path in summary if processes.is_first() else []:
+        write_json(summary_path, {**model.description, "processes": processes.count(), **counts, "seconds": seconds,
                                   "peak_memory_bytes": model.peak_memory_bytes()})
     say_written(path, f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")

@@ -13,7 +13,7 @@ class Steps:
         train: ``(batch, learning_rate, is_update) -> loss``; adds up the gradients of a batch and, where ``is_update``,
             updates the weights. The loss may stay on the device: ``float(loss)`` fetches it.
         validate: ``(batch) -> loss`` without label smoothing and dropout.
-        save: ``(path, step) -> None`` writes a checkpoint.
+        save: ``(path, step) -> None`` writes a checkpoint; every process calls it, and the first one writes.
         peak_memory_bytes: peak memory so far.
         description: ``{framework, version, device, precision}``.
         evaluate: ``(batch) -> logits`` as a numpy array, of models that are not validated by a loss alone.

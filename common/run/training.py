@@ -1,5 +1,6 @@
 """The training run: epochs, log lines, validation and checkpoints around the framework's own steps."""
 
+import itertools
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from common.model.checkpoint import load_weights, steps_before
 from common.model.lora_arrays import initial_lora
 from common.model.lora_file import DIVERGED
 from common.model.weight_files import shorten
+from common.run import processes
 from common.run.batching import batches_per_epoch, read_usable_rows, training_batches, validation_batches
 from common.run.schedule import make_schedule
 from common.run.steps import Plan, TrainingTask
@@ -72,7 +74,8 @@ class Log:
 
     def __init__(self, folder, bar):
         os.makedirs(folder, exist_ok=True)
-        self.file = open(os.path.join(folder, LOG_FILE), "w", encoding="utf-8")
+        path = os.path.join(folder, LOG_FILE) if processes.is_first() else os.devnull
+        self.file = open(path, "w", encoding="utf-8")
         self.bar = bar
 
     def write(self, line, record):
@@ -119,16 +122,21 @@ def schedule_of(arguments, last_step):
 
 
 def batches_of(arguments, rows, steps_done=0):
-    """Returns the batches of a training behind ``steps_done`` steps; see training_batches."""
-    return training_batches(rows, arguments.train_batch_size, arguments.seq_len, arguments.obj, arguments.random_seed,
-                            not arguments.no_shuffle, steps_done)
+    """Returns this process's batches of a training behind ``steps_done`` steps; see training_batches."""
+    return training_batches(rows, whole_batch(arguments), arguments.seq_len, arguments.obj, arguments.random_seed,
+                            not arguments.no_shuffle, steps_done, processes.rank(), processes.count())
+
+
+def whole_batch(arguments):
+    """Returns the rows of a batch, those of all processes together; ``--train_batch_size`` is that of each."""
+    return processes.count() * arguments.train_batch_size
 
 
 def planned_steps(arguments, row_count):
     """Returns the last training step: ``--max_step``, and no more than ``--max_epoch`` epochs where that is given."""
     by_epoch = math.inf
     if arguments.max_epoch is not None:
-        by_epoch = arguments.max_epoch * batches_per_epoch(row_count, arguments.train_batch_size)
+        by_epoch = arguments.max_epoch * batches_per_epoch(row_count, whole_batch(arguments))
     return int(min(arguments.max_step or math.inf, by_epoch))
 
 
@@ -171,15 +179,16 @@ def plan_of(arguments):
     Raises:
         UserError: the work directory or the data cannot be used, or the weights would never be updated.
     """
-    check_work_dir(arguments, [arguments.train_data, arguments.valid_data, arguments.init_checkpoint,
-                               arguments.lora_checkpoint])
+    if processes.is_first():
+        check_work_dir(arguments, [arguments.train_data, arguments.valid_data, arguments.init_checkpoint,
+                                   arguments.lora_checkpoint])
     before = steps_before(arguments.init_checkpoint, arguments.lora_checkpoint)
     train_rows = read_usable_rows(arguments.train_data, arguments.seq_len, arguments.obj)
     valid_rows = read_usable_rows(arguments.valid_data, arguments.seq_len)
     last_step = planned_steps(arguments, len(train_rows))
     say_useless_steps(arguments, last_step)
-    return Plan(train_rows, valid_rows, batches_per_epoch(len(train_rows), arguments.train_batch_size), last_step,
-                before, f"{len(train_rows)} training rows, {len(valid_rows)} validation rows")
+    return Plan(train_rows, valid_rows, batches_per_epoch(len(train_rows), whole_batch(arguments)), last_step, before,
+                f"{len(train_rows)} training rows, {len(valid_rows)} validation rows")
 
 
 def run_training(arguments, prepare, task=None):
@@ -196,10 +205,11 @@ def run_training(arguments, prepare, task=None):
     task = task or LANGUAGE_MODELING
     plan = task.plan(arguments)
     steps = prepare(arguments)
-    Path(arguments.work_dir, SUMMARY_FILE).unlink(missing_ok=True)  # it is that of the run whose files are replaced
+    if processes.is_first():  # it is that of the run whose files are replaced
+        Path(arguments.work_dir, SUMMARY_FILE).unlink(missing_ok=True)
     rate = schedule_of(arguments, plan.last_step)
-    print(f"{plan.description}; {plan.per_epoch} batches of "
-          f"{arguments.train_batch_size} an epoch, {plan.last_step} steps; " + ", ".join(steps.description.values()))
+    print(f"{plan.description}; {plan.per_epoch} batches of {whole_batch(arguments)} an epoch, {plan.last_step} steps; "
+          + ", ".join(steps.description.values()) + f"; {processes.count()} processes" * (processes.count() > 1))
     progress, started = Progress(), time.perf_counter()
     batches = task.batches(arguments, plan.train_rows, progress.step)
     with tqdm(total=plan.last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
@@ -230,8 +240,9 @@ def run_training(arguments, prepare, task=None):
                 task.keep(arguments, progress, path)
             if ends_epoch:
                 losses, interval_begun = [], time.perf_counter()
-    write_summary(arguments, steps, progress, plan.steps_before, time.perf_counter() - started,
-                  task.summary(arguments, progress))
+    if processes.is_first():
+        write_summary(arguments, steps, progress, plan.steps_before, time.perf_counter() - started,
+                      task.summary(arguments, progress))
 
 
 def checkpoint_path(arguments, step):
@@ -258,8 +269,8 @@ def validate(arguments, steps, rows, progress, log):
 def write_summary(arguments, steps, progress, steps_before, seconds, more):
     """Writes ``train_summary.json`` of a run that took so long; ``more`` is what its TrainingTask has to say."""
     write_json(os.path.join(arguments.work_dir, SUMMARY_FILE), {
-        **steps.description, "steps": progress.step, "epochs": progress.epoch, "seconds": seconds,
-        "training_seconds": seconds - progress.evaluation_seconds,
+        **steps.description, "processes": processes.count(), "steps": progress.step, "epochs": progress.epoch,
+        "seconds": seconds, "training_seconds": seconds - progress.evaluation_seconds,
         # The median leaves out the intervals in which kernels were compiled.
         "step_ms": statistics.median(progress.interval_ms) if progress.interval_ms else None,
         "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": progress.valid_loss,
@@ -270,24 +281,27 @@ def write_summary(arguments, steps, progress, steps_before, seconds, more):
 
 
 def validation_loss(arguments, steps, rows):
-    """Returns the mean over batches of each batch's loss."""
+    """Returns the mean over batches of each batch's loss; the processes share the batches."""
     losses = []
     count = batches_per_epoch(len(rows), arguments.valid_batch_size)
     with tqdm(total=count * arguments.valid_batch_size, desc="validation", unit="row", leave=False, dynamic_ncols=True,
               mininterval=1.0, disable=None) as bar:
-        for batch in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.random_seed):
+        for batch in validation_batches(rows, arguments.valid_batch_size, arguments.seq_len, arguments.random_seed,
+                                        part=processes.rank(), parts=processes.count()):
             losses.append(steps.validate(batch))
-            bar.update(len(batch.offsets) - 1)
-        return sum(map(float, losses)) / count
+            bar.update(min(processes.count() * (len(batch.offsets) - 1), bar.total - bar.n))
+        parts = processes.gather([float(loss) for loss in losses])
+    # In the order of the batches, as one process adds them up.
+    return sum(loss for together in itertools.zip_longest(*parts, fillvalue=0.0) for loss in together) / count
 
 
 def finite_losses(pending, step):
-    """Fetches losses from the device.
+    """Fetches losses from the device; those of all processes, each the part of its rows, added up.
 
     Raises:
         UserError: one of them is not a finite number.
     """
-    losses = [float(loss) for loss in pending]
+    losses = [sum(parts) for parts in zip(*processes.gather([float(loss) for loss in pending]))]
     for position, loss in enumerate(losses):
         if not math.isfinite(loss):
             raise UserError(f"the loss of step {step - len(losses) + 1 + position} is {loss}: {DIVERGED}")

@@ -6,9 +6,11 @@ import os
 import sys
 
 from common.errors import UserError
+from common.run.launching import speaks_first
 
 try:
     environment.load()
 except UserError as missing:
-    print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
+    if speaks_first():
+        print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
     sys.exit(2)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from common.cpp_compiler import cache_folder, cache_home, check_cpp_compiler, check_folders, check_path
 from common.errors import UserError, note
+from common.run.launching import place
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"  # where Jittor looks before it downloads
 
@@ -237,6 +238,20 @@ def usable_nvcc():
     return nvcc
 
 
+def share_machine():
+    """Gives each of several processes that were started together its own GPU and its share of the processor's cores.
+
+    Jittor takes the first GPU that CUDA shows it. On a processor each would start a thread for every core.
+    """
+    here = place()
+    if here.local_count == 1:
+        return
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [str(number) for number in range(here.local_count)] if shown is None else shown.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[here.local_rank] if here.local_rank < len(gpus) else ""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // here.local_count)))
+
+
 def load():
     """Imports Jittor, compiling its core first where no earlier run on this machine did; returns the module.
 
@@ -245,6 +260,7 @@ def load():
     """
     if "jittor" in sys.modules:
         raise ImportError("jittor was imported before jittor_setup, which decides its environment")
+    share_machine()
     version, installed = installed_jittor()
     check_numpy()
     check_cpp_compiler()

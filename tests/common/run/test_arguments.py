@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from common.data.decoding import parse_arguments
 from common.errors import UserError
+from common.paths import ROOT
 from common.run.arguments import (
     alignment_arguments,
     beam_arguments,
@@ -167,3 +169,21 @@ def test_flags_are_sorted_by_the_program_that_takes_them():
     words = ["--lr", "0.1", "--beam", "3", "--seq_len", "64"]
     assert flags_of_training(words) == ({"lr": 0.1, "seq_len": 64}, ["--beam", "3"])
     assert flags_of_beam(words) == ({"beam": 3, "seq_len": 64}, ["--lr", "0.1"])
+
+
+def test_the_document_lists_the_defaults_that_the_programs_have():
+    """docs/semantics.md, "Defaults of the flags"; only paths are written there in words."""
+    table = (ROOT / "docs/semantics.md").read_text(encoding="utf-8").split("### Defaults of the flags")[1]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines()
+            if line.startswith("|") and "`--" in line]
+    defaults = {"gpt2_ft": vars(training_arguments(["--train_data", "a", "--valid_data", "a", "--init_checkpoint", "a",
+                                                    "--max_step", "1"], "")),
+                "gpt2_beam": vars(beam_arguments(["--data", "a", "--init_checkpoint", "a"], "")),
+                "gpt2_decode": vars(parse_arguments(["--sample_file", "a", "--input_file", "a", "--output_ref_file",
+                                                     "a", "--output_pred_file", "a"]))}
+    assert len(rows) == 12
+    program = ""
+    for names, flag, here, _ in rows:
+        program = names.split("`")[0] or program
+        found = str(defaults[program][flag.removeprefix("--")])
+        assert {".": "the current folder"}.get(found, found.removesuffix(".0")) == here, flag
