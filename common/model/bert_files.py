@@ -140,7 +140,7 @@ def package_folder() -> Path | None:
 
 @functools.lru_cache
 def checked_minilm(folder: Path) -> Path:
-    """Returns the folder of the package, after a check that its files are the published ones.
+    """Returns the folder of MiniLM's files, the package's or a copy, after a check that they are the published ones.
 
     Raises:
         UserError: one is missing or another.
@@ -161,7 +161,7 @@ def default_checkpoint(card: BertCard) -> str:
     """
     folder = PRETRAINED / card.folder
     if any((folder / name).is_file() for name in FOLDER_FILES):
-        return str(folder)
+        return str(folder if card.name != "bert.minilm" else checked_minilm(folder))
     if card.name != "bert.minilm":
         raise UserError(f"{folder}: no backbone there; to download it: bash scripts/download_pretrained_checkpoints.sh "
                         f"{card.folder}")

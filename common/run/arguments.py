@@ -228,8 +228,9 @@ def _check_search(arguments):
                                                    f"{arguments.card.vocabulary}")
 
 
-def _given(parser, words):
+def given_flags(parser, words):
     """Returns ``({name: value}, rest)`` of the flags that stand in ``words``; nothing is required."""
+    parser._defaults.clear()
     for action in parser._actions:
         action.required, action.default = False, argparse.SUPPRESS
     namespace, rest = parser.parse_known_args(words)
@@ -241,7 +242,7 @@ def flags_of_training(words):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_training(parser)
     add_common(parser)
-    return _given(parser, words)
+    return given_flags(parser, words)
 
 
 def flags_of_beam(words):
@@ -249,7 +250,7 @@ def flags_of_beam(words):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_beam(parser)
     add_common(parser)
-    return _given(parser, words)
+    return given_flags(parser, words)
 
 
 def flags_of_programs(parser, words):
