@@ -158,8 +158,8 @@ def speed_of(row, framework):
 
 def table_lines(rows):
     """Returns the table over all rows as lines of Markdown, and the same numbers as records."""
-    lines = ["| trained | weights | rate | seeds | precision / recall / **F1** on test, PyTorch | the same, Jittor | ms "
-             "a step | peak memory, GiB | checkpoint, MB | largest loss gap | equal spans |",
+    lines = ["| trained | weights | rate | seeds | precision / recall / **F1** on test, PyTorch | the same, Jittor | "
+             "ms a step | peak memory, GiB | checkpoint, MB | largest loss gap | equal spans |",
              "| --- | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     records = []
     for row in rows:
@@ -218,8 +218,8 @@ def keep(rows):
             "Test scores of the best epoch by validation F1; several seeds: mean ± standard deviation. Trained several "
             f"at once on one GPU; milliseconds and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by "
             "itself. Loss gap: the largest relative difference of both frameworks' average losses over "
-            f"{event_training_flags('phee')['log_interval']} steps. Equal spans: those that both predict, of those that "
-            f"either does. PyTorch {summary['version']} on {summary['device']}, Jittor {jittor['version']} on "
+            f"{event_training_flags('phee')['log_interval']} steps. Equal spans: those that both predict, of those "
+            f"that either does. PyTorch {summary['version']} on {summary['device']}, Jittor {jittor['version']} on "
             f"{jittor['device']}, fp32.\n")
     for folder, row, seed in folders:
         target = LOG / row.name / f"seed{seed}"
@@ -274,7 +274,8 @@ def main(argv):
         failed += run_all(jobs, [""], 1, deadline)
     if "report" in stages and not failed:
         jobs = [(f"{folder.relative_to(WORK)} report",
-                 driver_words(folder, row, seed, "both", "report", options.device), folder / "report.log") for folder, row, seed in runs_of(rows)]
+                 driver_words(folder, row, seed, "both", "report", options.device), folder / "report.log")
+                for folder, row, seed in runs_of(rows)]
         failed = run_all(jobs, [""], os.cpu_count() or 1, deadline)
     if "keep" in stages and not failed:
         keep(rows)
