@@ -67,7 +67,7 @@ def update(optimizer, arguments, learning_rate):
 def validation_step(model, batch):
     """Returns the loss of one Batch on the device, without dropout and label smoothing."""
     model.eval()
-    with jt.no_grad():
+    with device.no_gradients():
         return model.loss(batch, 0.0)
 
 

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-import torch
-
 from common.model.bert_cards import HEAD_NAMES, is_trained
 from common.model.bert_files import save_event_checkpoint
 from common.run.batching import converted
@@ -39,7 +37,7 @@ def evaluate(model, batch):
     """Returns the logits ``(count, 2)`` of a QueryBatch of numpy arrays, as numpy, without dropout."""
     model.eval()
     batch = converted(batch, device.from_numpy)
-    with torch.no_grad():
+    with device.no_gradients():
         return device.to_numpy(model.logits(batch, encoder_kernels.layout_of(batch)))
 
 

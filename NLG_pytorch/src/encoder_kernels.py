@@ -6,13 +6,13 @@ Sequences lie one after another, as in common.run.batching.Packed.
 import torch
 from torch.nn import functional as F
 
-from kernel_sources import dropped_attention
+from kernel_sources import padded_attention
 from kernel_sources.attention import attention
 
 
 def layout_of(packed):
     """Returns what the functions here need to know of a Packed of arrays on the device; once for all layers."""
-    return dropped_attention.layout_of(packed)
+    return padded_attention.layout_of(packed)
 
 
 def gelu(x):
@@ -33,9 +33,9 @@ def self_attention(fused, heads, layout, dropout):
     Returns:
         ``(count, width)``.
     """
-    if dropout is None:
+    if dropout is None and fused.is_cuda:
         return attention(fused, heads, layout.packed, is_causal=False)
-    return dropped_attention.DroppedAttention.apply(fused, heads, layout, dropout)
+    return padded_attention.PaddedAttention.apply(fused, heads, layout, dropout)
 
 
 def span_losses(logits, targets, layout, label_smoothing):

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-import torch
-
 from common.model.checkpoint import new_record
 from common.model.lora_file import is_lora, save_trained
 from common.run import processes
@@ -63,7 +61,7 @@ def update(optimizer, arguments, learning_rate):
 def validation_step(model, batch):
     """Returns the loss of one Batch on the device, without dropout and label smoothing."""
     model.eval()
-    with torch.no_grad():
+    with device.no_gradients():
         return model.loss(batch, 0.0)
 
 

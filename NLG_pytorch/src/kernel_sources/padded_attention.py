@@ -1,4 +1,4 @@
-"""Attention with dropout of its weights, by masks of our own, which no ready-made attention takes.
+"""Attention written out, with dropout of its weights by masks of our own, which no ready-made attention takes.
 
 Sequences that lie one after another, as in common.run.batching.Packed, are padded to the longest for it.
 """
@@ -53,9 +53,10 @@ def packed_again(parts, heads, layout):
     return by_place.index_select(0, layout.places)
 
 
-class DroppedAttention(torch.autograd.Function):
-    """Attention in both directions with dropout of its weights, of ``fused (count, 3 * width)``; returns ``(count,
-    width)``. For the backward pass, which draws the masks anew, it keeps the weights before dropout alone.
+class PaddedAttention(torch.autograd.Function):
+    """Attention in both directions of ``fused (count, 3 * width)``; returns ``(count, width)``.
+
+    For the backward pass, which draws the masks anew, it keeps the weights before dropout alone.
     """
 
     @staticmethod
@@ -65,9 +66,9 @@ class DroppedAttention(torch.autograd.Function):
                                alpha=key.shape[2] ** -0.5)
         weights = torch.softmax(scores, dim=2)
         context.save_for_backward(fused, weights)
-        context.heads, context.layout, context.dropout = heads, layout, replace(
-            dropout, token_keys=dropout.token_keys[layout.indices])
-        output = DroppedAttention.dropped_out(context, weights) @ value
+        context.heads, context.layout = heads, layout
+        context.dropout = dropout and replace(dropout, token_keys=dropout.token_keys[layout.indices])
+        output = PaddedAttention.dropped_out(context, weights) @ value
         return packed_again(output[None], heads, layout).to(fused.dtype)
 
     @staticmethod
@@ -76,8 +77,8 @@ class DroppedAttention(torch.autograd.Function):
         query, key, value = padded(fused, 3, heads, layout)
         [gradient] = padded(gradient, 1, heads, layout)
         gradient = gradient * layout.is_token.repeat_interleave(heads, 0)[:, :, None]  # the rest is no query's
-        d_value = DroppedAttention.dropped_out(context, weights).transpose(1, 2) @ gradient
-        d_weights = DroppedAttention.dropped_out(context, gradient @ value.transpose(1, 2))
+        d_value = PaddedAttention.dropped_out(context, weights).transpose(1, 2) @ gradient
+        d_weights = PaddedAttention.dropped_out(context, gradient @ value.transpose(1, 2))
         d_scores = weights * (d_weights - (weights * d_weights).sum(dim=2, keepdim=True)) * key.shape[2] ** -0.5
         parts = torch.stack([d_scores @ key, d_scores.transpose(1, 2) @ query, d_value])
         return packed_again(parts, heads, layout).to(fused.dtype), None, None, None
