@@ -75,17 +75,19 @@ def from_hugging_face(arrays: dict[str, np.ndarray], card: BertCard, path: str) 
         UserError: an array is missing, unexpected or of another shape.
     """
     found: dict[str, np.ndarray] = {}
+    written = {}
     for name, array in arrays.items():
         *stem, end = name.removeprefix("module.").split(".")
         short = ".".join([*stem, OLD_NAMES.get(end, end)]).removeprefix("bert.")
         if not UNUSED.fullmatch(short):
-            found[short if short.startswith(HEADS) else "bert." + short] = array
+            full = short if short.startswith(HEADS) else "bert." + short
+            found[full], written[full] = array, name
     names = {**names_of(card), **({f"heads.{end}": (f"{HEADS}.{end}",) for end in ("weight", "bias")}
                                   if f"{HEADS}.weight" in found else {})}
     expected = {name for theirs in names.values() for name in theirs}
     missing, unexpected = sorted(expected - found.keys()), sorted(found.keys() - expected)
     if missing or unexpected:
-        what = [f"{len(group)} {kind}, such as {printable(group[0])}"
+        what = [f"{len(group)} {kind}, such as {printable(written.get(group[0], group[0]))}"
                 for kind, group in (("missing", missing), ("unexpected", unexpected)) if group]
         raise UserError(f"{path}: its arrays are not those of {card.name}: {'; '.join(what)}; another --model_card?")
     shapes = {**card.backbone_shapes(), "heads.weight": (card.width, 2), "heads.bias": (2,)}
