@@ -17,7 +17,6 @@ from common.run.launching import place
 import kernels
 
 LAUNCHER = "torchrun"
-ENDED = "another process of this run has ended; what it said stands above"
 
 
 class Group(processes.Processes):
@@ -35,7 +34,7 @@ class Group(processes.Processes):
         try:
             torch.distributed.all_gather_object(values, value)
         except RuntimeError:
-            raise UserError(ENDED) from None
+            raise processes.OthersEnded from None
         return values
 
     def sum(self, array):
@@ -43,7 +42,7 @@ class Group(processes.Processes):
         try:
             torch.distributed.all_reduce(array)
         except RuntimeError:
-            raise UserError(ENDED) from None
+            raise processes.OthersEnded from None
         return array
 
     def leave(self):
