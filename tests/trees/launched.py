@@ -17,7 +17,7 @@ TREE = ROOT / f"NLG_{FRAMEWORK}"
 def launcher(count):
     """Returns the words that start ``count`` processes of this Python, or skips the test where there is no launcher."""
     if FRAMEWORK == "pytorch":
-        return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--master_port=0"]
+        return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
     own = Path(sys.prefix, "bin", "mpirun")
     found = str(own) if own.exists() else shutil.which("mpirun")
     if not found:
@@ -34,7 +34,7 @@ def run(words, status=0):
     """
     # Each process gets one thread, so that sums are added up in one order however many processes there are.
     ended = subprocess.run([*map(str, words)], cwd=TREE, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                           timeout=300, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
+                           timeout=120, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
     as_expected = ended.returncode != 0 if status is None else ended.returncode == status
     assert as_expected, f"{ended.returncode}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return ended
