@@ -23,8 +23,10 @@ class Group(processes.Processes):
     """The processes that torchrun has started together."""
 
     def __init__(self, here):
-        # Objects and numbers on a processor go through gloo, arrays on a GPU through NCCL.
-        backend = "cpu:gloo,cuda:nccl" if torch.distributed.is_nccl_available() else "gloo"
+        # Objects and numbers on a processor go through gloo, arrays on a GPU through NCCL, which refuses to start
+        # where there is none.
+        has_nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
         torch.distributed.init_process_group(backend, rank=here.rank, world_size=here.count)
         self.rank, self.count = here.rank, here.count
 

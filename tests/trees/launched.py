@@ -17,7 +17,8 @@ TREE = ROOT / f"NLG_{FRAMEWORK}"
 def launcher(count):
     """Returns the words that start ``count`` processes of this Python, or skips the test where there is no launcher."""
     if FRAMEWORK == "pytorch":
-        return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local_addr=127.0.0.1",
+                f"--nproc_per_node={count}"]
     own = Path(sys.prefix, "bin", "mpirun")
     found = str(own) if own.exists() else shutil.which("mpirun")
     if not found:
