@@ -35,13 +35,13 @@ def new_record(card: ModelCard, settings: LoraSettings, init_checkpoint: str | o
     """
     path = init_checkpoint if init_checkpoint == RANDOM else resolve_checkpoint(init_checkpoint)
     before = read_record(path)
-    backbone = find_backbone(before, path) if before else path
+    backbone = find_backbone(before, path) if before and before.lora_dim else path
     return LoraRecord(card.name, settings.rank, settings.alpha, tuple(settings.targets), 0,
-                      _path_to_record(backbone), backbone_hash(backbone))
+                      path_to_record(backbone), backbone_hash(backbone))
 
 
-def _path_to_record(path):
-    """Returns the path, relative to the project's root if it is inside, whether or not links are followed."""
+def path_to_record(path):
+    """Returns the path as a record has it, relative to the project's root if it is inside, links followed or not."""
     if path == RANDOM:
         return RANDOM
     forms = [Path(os.path.realpath(path)), Path(os.path.abspath(path))]

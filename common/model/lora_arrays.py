@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from common.errors import UserError
+from common.model import bert_cards
 from common.model.model_cards import ModelCard
 
 # For each projection of a block: the targets whose outputs are concatenated in its output.
@@ -17,6 +18,7 @@ PROJECTIONS = {
     "mlp.c_proj": ("proj",),
 }
 TARGETS = tuple(target for targets in PROJECTIONS.values() for target in targets)
+PROJECTIONS_OF_ALL = {**PROJECTIONS, **bert_cards.PROJECTIONS}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class LoraSettings:
         rank: r.
         alpha: the update is scaled by ``alpha / rank``.
         dropout: probability, on the input of the update, in training.
-        targets: the projections that have an update, some of TARGETS.
+        targets: the projections that have an update, some of ``known_targets``.
     """
+
+    known_targets: ClassVar[tuple[str, ...]] = TARGETS
 
     rank: int = 4
     alpha: float = 32
@@ -36,9 +40,10 @@ class LoraSettings:
     targets: tuple[str, ...] = ("q", "v")
 
     def __post_init__(self) -> None:
-        unknown = [target for target in self.targets if target not in TARGETS]
+        unknown = [target for target in self.targets if target not in self.known_targets]
         if unknown or not self.targets:
-            raise UserError(f"LoRA targets {','.join(self.targets) or '(none)'}: expected some of {','.join(TARGETS)}")
+            raise UserError(f"LoRA targets {','.join(self.targets) or '(none)'}: expected some of "
+                            f"{','.join(self.known_targets)}")
         if len(set(self.targets)) < len(self.targets):
             raise UserError(f"LoRA targets {','.join(self.targets)}: a projection has one update; name each once")
 
@@ -48,19 +53,22 @@ class LoraSettings:
                 "enable_lora": tuple(target in self.targets for target in targets)}
 
 
+@dataclass(frozen=True)
+class BertLoraSettings(LoraSettings):
+    """LoraSettings of a BERT; a rank of 0 is for a model without updates, all of whose weights are trained."""
+
+    known_targets: ClassVar[tuple[str, ...]] = bert_cards.TARGETS
+    targets: tuple[str, ...] = ("query", "value")
+
+
 def lora_shapes(card: ModelCard, settings: LoraSettings) -> dict[str, tuple[int, int]]:
     """Returns ``{name: shape}`` of every LoRA array; ``lora_A (k*r, in)``, ``lora_B (k*out, r)`` for k targets."""
-    widths = {"attn.c_attn": (card.width, card.width), "attn.c_proj": (card.width, card.width),
-              "mlp.c_fc": (card.width, 4 * card.width), "mlp.c_proj": (4 * card.width, card.width)}
-    shapes = {}
-    for layer in range(card.layers):
-        for projection, targets in PROJECTIONS.items():
-            count = sum(target in settings.targets for target in targets)
-            if count:
-                fan_in, fan_out = widths[projection]
-                name = f"transformer.h.{layer}.{projection}."
-                shapes[name + "lora_A"] = (count * settings.rank, fan_in)
-                shapes[name + "lora_B"] = (count * fan_out, settings.rank)
+    shapes: dict[str, tuple[int, int]] = {}
+    for prefix, (key, fan_in, fan_out) in card.projections().items():
+        count = sum(target in settings.targets for target in PROJECTIONS_OF_ALL[key])
+        if count and settings.rank:
+            shapes[prefix + "lora_A"] = (count * settings.rank, fan_in)
+            shapes[prefix + "lora_B"] = (count * fan_out, settings.rank)
     return shapes
 
 
@@ -102,7 +110,7 @@ def blocks_of(prefix: str, lora: dict[str, np.ndarray],
 
 def targets_of(prefix: str) -> tuple[str, ...]:
     """Returns the targets of the projection that a prefix such as ``transformer.h.0.attn.c_attn.`` names."""
-    return PROJECTIONS[".".join(prefix.split(".")[-3:-1])]
+    return PROJECTIONS_OF_ALL[".".join(prefix.split(".")[-3:-1])]
 
 
 def merge_lora(backbone: dict[str, np.ndarray], lora: dict[str, np.ndarray],

@@ -1,24 +1,33 @@
-"""The files that training writes: LoRA arrays alone, with a record of how they were trained and a checksum."""
+"""The files that training writes: what was trained alone, with a record of how it was trained and a checksum."""
 
 import dataclasses
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from common.checks import parse_json, shortened
+from common.checks import check_shape, parse_json, shortened
 from common.errors import UserError
 from common.files import atomic_write
-from common.model.weight_files import check_finite, open_safetensors, read_arrays, resolve_checkpoint, shorten
+from common.model.weight_files import (
+    check_finite,
+    open_safetensors,
+    read_arrays,
+    read_named_arrays,
+    resolve_checkpoint,
+    shorten,
+)
 
 METADATA_KEY = "lora_record"
 CHECKSUM = "sha256"  # beside the record's own fields; files of before it was written have none
 DIVERGED = "training has diverged; try a lower --lr, a longer --warmup_step or --clip 1"
 RECORD_SHAPE = {"model_card": str, "lora_dim": int, "lora_alpha": float, "lora_targets": [str], "step": int,
                 "backbone_path": str, "backbone_sha256": str}
+OPTIONAL_SHAPE = {"heads": str, "task": dict}  # written where they say something
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,15 @@ class LoraRecord:
 
     Attributes:
         model_card: name of the backbone's ModelCard.
-        lora_dim: rank r.
+        lora_dim: rank r; 0 where all weights were trained, which are in the file then.
         lora_alpha: the update is scaled by ``lora_alpha / lora_dim``.
         lora_targets: the projections with an update.
         step: optimizer steps so far.
         backbone_path: the backbone's file, relative to the project's root if it is inside.
         backbone_sha256: its hash, see ``backbone_hash``.
+        heads: whether heads on the backbone, which are in the file then, were trained or stayed frozen; empty where the
+            model has none.
+        task: what a program needs to use the model, beyond its weights; a value of JSON.
     """
 
     model_card: str
@@ -42,6 +54,8 @@ class LoraRecord:
     step: int = 0
     backbone_path: str = ""
     backbone_sha256: str = ""
+    heads: str = ""
+    task: dict[str, Any] = field(default_factory=dict)
 
 
 def save_lora(path: str | os.PathLike, arrays: dict[str, np.ndarray], record: LoraRecord) -> None:
@@ -61,10 +75,24 @@ def save_lora(path: str | os.PathLike, arrays: dict[str, np.ndarray], record: Lo
     others = [name for name in arrays if not is_lora(name)]
     if others or not arrays:
         raise ValueError(f"{path}: expected LoRA arrays only, found {shorten(others) or 'nothing'}")
+    save_trained(path, arrays, record)
+
+
+def save_trained(path: str | os.PathLike, arrays: dict[str, np.ndarray], record: LoraRecord) -> None:
+    """Writes a safetensors file of whatever a training changes, as ``save_lora`` does: all weights, or heads too.
+
+    Args:
+        path: the file.
+        arrays: ``{name: array}``; written as float32.
+        record: the LoraRecord for the file's metadata.
+
+    Raises:
+        UserError: a number in an array is not finite; nothing is written.
+    """
     packed = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     for name, array in packed.items():
         check_finite(name, array, path, DIVERGED)
-    fields = dataclasses.asdict(record)
+    fields = {name: value for name, value in dataclasses.asdict(record).items() if value or name not in OPTIONAL_SHAPE}
     text = json.dumps({**fields, CHECKSUM: _checksum(fields, packed)}, allow_nan=False)
     with atomic_write(path, "wb") as file:
         file.write(safetensors.numpy.save(packed, {METADATA_KEY: text}))
@@ -99,7 +127,8 @@ def _read_fields(path):
         return None
     where = f"{path}: the record of its LoRA settings"
     fields = parse_json(text, where, RECORD_SHAPE)
-    unknown = sorted(fields.keys() - RECORD_SHAPE.keys() - {CHECKSUM})
+    unknown = sorted(fields.keys() - RECORD_SHAPE.keys() - OPTIONAL_SHAPE.keys() - {CHECKSUM})
+    check_shape(fields, {name: shape for name, shape in OPTIONAL_SHAPE.items() if name in fields}, where)
     if unknown:
         raise UserError(f"{where}: has {shortened(unknown[0])}, which this version of the program does not know")
     if min(fields["lora_dim"], fields["step"]) < 0:
@@ -108,8 +137,8 @@ def _read_fields(path):
 
 
 def _record_of(fields):
-    return LoraRecord(**{**{name: fields[name] for name in RECORD_SHAPE},
-                         "lora_targets": tuple(fields["lora_targets"])})
+    known = {name: fields[name] for name in (*RECORD_SHAPE, *OPTIONAL_SHAPE) if name in fields}
+    return LoraRecord(**{**known, "lora_targets": tuple(fields["lora_targets"])})
 
 
 def read_checkpoint(
@@ -119,18 +148,46 @@ def read_checkpoint(
 
     Returns:
         ``(others, lora, record)``: ``{name: float32 array}`` of what is not LoRA's and of what is, and the LoraRecord
-        of the latter, or None.
+        of what was trained, or None.
 
     Raises:
         UserError: as ``read_arrays`` and ``read_record``, or the LoRA arrays are not those that were written.
     """
     path = resolve_checkpoint(path)
-    others, lora = split_arrays(read_arrays(path))
-    fields = _read_fields(path) if lora else None
-    if fields and CHECKSUM in fields and fields.pop(CHECKSUM) != _checksum(fields, lora):
-        raise UserError(f"{path}: is damaged: its checksum is not that of the LoRA arrays and settings in it; copy or "
-                        "train it again")
-    return others, lora, None if fields is None else _record_of(fields)
+    arrays = read_arrays(path)
+    others, lora = split_arrays(arrays)
+    fields = _read_fields(path)
+    if fields and not lora and fields["lora_dim"]:
+        fields = None  # of a file that was made of another, without its LoRA arrays
+    if fields:
+        _check_sum(fields, lora if fields["lora_dim"] else arrays, path)
+    return others, lora, _record_of(fields) if fields else None
+
+
+def read_trained(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], LoraRecord]:
+    """Reads a file of ``save_trained``.
+
+    Returns:
+        ``(arrays, record)``: ``{name: float32 array}`` as they were written, and the LoraRecord.
+
+    Raises:
+        UserError: as ``read_named_arrays`` and ``read_record``; the file has no record, or the arrays are not those
+            that were written.
+    """
+    path = resolve_checkpoint(path)
+    fields = _read_fields(path)
+    if fields is None:
+        raise UserError(f"{path}: does not record how it was trained; expected a file that a training wrote")
+    arrays = read_named_arrays(path)
+    _check_sum(fields, arrays, path)
+    return arrays, _record_of(fields)
+
+
+def _check_sum(fields, arrays, path):
+    """Takes the checksum out of a record's fields and compares it; older files have none."""
+    if CHECKSUM in fields and fields.pop(CHECKSUM) != _checksum(fields, arrays):
+        raise UserError(f"{path}: is damaged: its checksum is not that of the arrays and settings in it; copy or train "
+                        "it again")
 
 
 def is_lora(name: str) -> bool:

@@ -130,8 +130,12 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _canonical(arrays, path, sum(map(os.path.getsize, shards)))
 
 
-def read_named_arrays(path: str) -> dict[str, np.ndarray]:
+def read_named_arrays(path: str, unused: re.Pattern | None = None) -> dict[str, np.ndarray]:
     """Reads the arrays of one file under the names that they have there; wrappers around them are removed.
+
+    Args:
+        path: the file.
+        unused: arrays whose whole name it matches are left out, whatever they hold.
 
     Returns:
         ``{name: float32 array}``.
@@ -139,7 +143,9 @@ def read_named_arrays(path: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: as ``read_arrays``.
     """
-    return _as_float32(_unwrap(_read_file(path), path), path, os.path.getsize(path))
+    arrays = _unwrap(_read_file(path), path)
+    kept = {name: array for name, array in arrays.items() if not (unused and unused.fullmatch(name))}
+    return _as_float32(kept, path, os.path.getsize(path))
 
 
 def _read_file(path):

@@ -14,12 +14,13 @@ from common.vocabulary import END_OF_TEXT
 PRECISION_FLAGS = [name for name in PRECISIONS if name != DEFAULT_PRECISION]
 
 
-def _parser(description):
+def make_parser(description):
+    """Returns a parser whose help has the defaults."""
     return argparse.ArgumentParser(description=description, allow_abbrev=False,
                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
 
-def _parse(parser, argv):
+def parse_flags(parser, argv):
     """Parses a command line; the help says each number's range."""
     for action in parser._actions:
         if action.dest in RANGES:
@@ -27,14 +28,20 @@ def _parse(parser, argv):
     return parser.parse_args(argv)
 
 
-def _add_common(parser):
+def add_common(parser):
+    """Adds the flags of all programs of GPT-2."""
     parser.add_argument("--model_card", default="gpt2.md", choices=list(MODEL_CARDS), help="size of the backbone")
     parser.add_argument("--init_checkpoint", required=True,
                         help="backbone: safetensors, torch file or Hugging Face folder; random: random weights")
     parser.add_argument("--seq_len", type=int, default=512, help="longest row in tokens")
-    parser.add_argument("--lora_dim", type=int, default=4, help="rank of the updates")
+    parser.add_argument("--lora_dim", type=int, default=4, help="rank of the updates; 0 trains all weights instead")
     parser.add_argument("--lora_alpha", type=float, default=32, help="updates are scaled by alpha / rank")
     parser.add_argument("--lora_targets", default="q,v", help="projections with an update: of q,k,v,o,fc,proj")
+    add_run(parser)
+
+
+def add_run(parser):
+    """Adds the flags of every program that runs a model."""
     parser.add_argument("--work_dir", default=".", help="folder for what is written")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "0"],
                         help="auto: a GPU if there is one; 0, the original's default, is auto")
@@ -46,14 +53,24 @@ def _add_common(parser):
         precision.add_argument(f"--{name}", action="store_true", help=EXPLANATIONS[name])
 
 
-def _add_training(parser):
+def add_training(parser):
+    """Adds the flags of GPT-2's training."""
     parser.add_argument("--train_data", required=True, help="encoded rows (JSON lines)")
     parser.add_argument("--valid_data", required=True, help="encoded rows (JSON lines)")
+    parser.add_argument("--obj", default="clm", choices=["clm", "jlm"], help="loss on the completion, or on all")
+    parser.add_argument("--lora_checkpoint", default=None, help="LoRA file to start from")
+    parser.add_argument("--roll_interval", type=int, default=-1)
+    parser.add_argument("--roll_lr", type=float, default=0.00001)
+    parser.add_argument("--roll_step", type=int, default=100)
+    add_optimization(parser)
+
+
+def add_optimization(parser):
+    """Adds the flags of every training."""
     parser.add_argument("--train_batch_size", type=int, default=8)
     parser.add_argument("--valid_batch_size", type=int, default=4)
     parser.add_argument("--grad_acc", type=int, default=1, help="batches added up for one update")
     parser.add_argument("--clip", type=float, default=0.0, help="largest joint norm of the gradients; 0 is off")
-    parser.add_argument("--obj", default="clm", choices=["clm", "jlm"], help="loss on the completion, or on all")
     parser.add_argument("--label_smooth", type=float, default=0.0)
     parser.add_argument("--lora_dropout", type=float, default=0.0)
     parser.add_argument("--lr", type=float, default=1e-5)
@@ -75,11 +92,7 @@ def _add_training(parser):
     parser.add_argument("--save_interval", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--eval_epoch", type=int, default=1, help="epochs between validation passes at an epoch's end")
     parser.add_argument("--no_shuffle", action="store_true", help="take the rows in file order")
-    parser.add_argument("--lora_checkpoint", default=None, help="LoRA file to start from")
     parser.add_argument("--overwrite", action="store_true", help="write into a work directory that has a run's files")
-    parser.add_argument("--roll_interval", type=int, default=-1)
-    parser.add_argument("--roll_lr", type=float, default=0.00001)
-    parser.add_argument("--roll_step", type=int, default=100)
 
 
 def _add_search(parser):
@@ -114,27 +127,50 @@ def _add_alignment(parser):
                         help="the other framework's file: each operation is computed once more, from its inputs there")
 
 
-def _refuse(condition, sentence):
+def refuse(condition, sentence):
+    """Raises UserError with a sentence where a condition holds."""
     if condition:
         raise UserError(sentence)
 
 
-def _check_common(arguments, may_share=True):
+def check_run(arguments, may_share=True):
+    """Checks the flags of every program that runs a model, and adds ``precision``.
+
+    Args:
+        may_share: whether several processes may share the run.
+
+    Raises:
+        UserError: a value is out of range.
+    """
     check_ranges(vars(arguments))
     take_launcher_flags(arguments, may_share)
     arguments.device = "auto" if arguments.device == "0" else arguments.device
-    arguments.card = MODEL_CARDS[arguments.model_card]
-    _refuse(arguments.platform != "local",
-            f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")
-    _refuse(arguments.seq_len > arguments.card.positions,
-            f"--seq_len {arguments.seq_len}: expected at most {arguments.card.positions}, the positions of "
-            f"{arguments.model_card}")
-    _refuse(arguments.lora_dim > arguments.card.width,
-            f"--lora_dim {arguments.lora_dim}: expected at most {arguments.card.width}, the width of "
-            f"{arguments.model_card}; an update of its matrices has no higher rank")
+    refuse(arguments.platform != "local",
+           f"--platform {arguments.platform}: only local works; cluster platforms of the original are not offered")
     arguments.precision = next((name for name in PRECISION_FLAGS if getattr(arguments, name)), DEFAULT_PRECISION)
-    arguments.lora = LoraSettings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
-                                  tuple(filter(None, arguments.lora_targets.split(","))))
+
+
+def check_common(arguments, cards=MODEL_CARDS, settings=LoraSettings, may_share=True):
+    """Checks the flags of a program for one kind of model, and adds ``card``, ``lora`` and ``precision``.
+
+    Args:
+        cards: ``{name: ModelCard}`` that ``--model_card`` chooses from.
+        settings: LoraSettings, or a class of its kind.
+        may_share: as for check_run.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    check_run(arguments, may_share)
+    arguments.card = cards[arguments.model_card]
+    refuse(arguments.seq_len > arguments.card.positions,
+           f"--seq_len {arguments.seq_len}: expected at most {arguments.card.positions}, the positions of "
+           f"{arguments.model_card}")
+    refuse(arguments.lora_dim > arguments.card.width,
+           f"--lora_dim {arguments.lora_dim}: expected at most {arguments.card.width}, the width of "
+           f"{arguments.model_card}; an update of its matrices has no higher rank")
+    arguments.lora = settings(arguments.lora_dim, arguments.lora_alpha, getattr(arguments, "lora_dropout", 0.0),
+                              tuple(filter(None, arguments.lora_targets.split(","))))
 
 
 def _points(text, flag, kind):
@@ -146,44 +182,55 @@ def _points(text, flag, kind):
     return points
 
 
-def _check_training(arguments):
-    _refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
-            "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
-            "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
-    _refuse(arguments.scheduler in ("inv_sqrt", "dev_perf"),
-            f"--scheduler {arguments.scheduler}: the original program names it and keeps the rate constant; use "
-            "--scheduler constant for that")
+def check_training(arguments):
+    """Checks the flags of GPT-2's training."""
+    refuse((arguments.roll_interval, arguments.roll_lr, arguments.roll_step) != (-1, 0.00001, 100),
+           "--roll_interval, --roll_lr and --roll_step: the original program reads them and does nothing with them; "
+           "use --scheduler cycle with --i_steps and --i_lrs for a rate that goes up again")
+    check_optimization(arguments)
+
+
+def check_optimization(arguments):
+    """Checks the flags of every training; ``i_steps`` and ``i_lrs`` become lists.
+
+    Raises:
+        UserError: a value is out of range, or a flag of the original has no effect here.
+    """
+    refuse(arguments.scheduler in ("inv_sqrt", "dev_perf"),
+           f"--scheduler {arguments.scheduler}: the original program names it and keeps the rate constant; use "
+           "--scheduler constant for that")
     arguments.i_steps = _points(arguments.i_steps, "i_steps", int)
     arguments.i_lrs = _points(arguments.i_lrs, "i_lrs", float)
     if arguments.scheduler == "cycle":
-        _refuse(len(arguments.i_steps) != len(arguments.i_lrs) or len(arguments.i_steps) < 2
-                or sorted(set(arguments.i_steps)) != arguments.i_steps,
-                "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
+        refuse(len(arguments.i_steps) != len(arguments.i_lrs) or len(arguments.i_steps) < 2
+               or sorted(set(arguments.i_steps)) != arguments.i_steps,
+               "--scheduler cycle: --i_steps and --i_lrs need the same number of points, two or more, in rising steps")
         last = arguments.i_steps[-1]
         if arguments.max_step not in (None, last):
             note(f"--max_step {arguments.max_step} becomes {last}, the last of --i_steps")
         arguments.max_step = last
-    _refuse(arguments.max_epoch is None and arguments.max_step is None,
-            "neither --max_epoch nor --max_step is given: training would have no end")
-    _refuse(arguments.max_step is not None and arguments.grad_acc > arguments.max_step,
-            f"--grad_acc {arguments.grad_acc}: more than the {arguments.max_step} steps of --max_step, so that the "
-            "weights would never be updated")
+    refuse(arguments.max_epoch is None and arguments.max_step is None,
+           "neither --max_epoch nor --max_step is given: training would have no end")
+    refuse(arguments.max_step is not None and arguments.grad_acc > arguments.max_step,
+           f"--grad_acc {arguments.grad_acc}: more than the {arguments.max_step} steps of --max_step, so that the "
+           "weights would never be updated")
 
 
 def _check_search(arguments):
-    _refuse(arguments.eval_len >= arguments.seq_len,
-            f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
-    _refuse(arguments.min_length > arguments.eval_len,
-            f"--min_length {arguments.min_length}: expected at most --eval_len {arguments.eval_len}")
-    _refuse(arguments.beam > arguments.card.vocabulary,
-            f"--beam {arguments.beam}: expected at most {arguments.card.vocabulary}, the size of the vocabulary")
+    refuse(arguments.eval_len >= arguments.seq_len,
+           f"--eval_len {arguments.eval_len} leaves no room for a context in --seq_len {arguments.seq_len}")
+    refuse(arguments.min_length > arguments.eval_len,
+           f"--min_length {arguments.min_length}: expected at most --eval_len {arguments.eval_len}")
+    refuse(arguments.beam > arguments.card.vocabulary,
+           f"--beam {arguments.beam}: expected at most {arguments.card.vocabulary}, the size of the vocabulary")
     for token in arguments.eos_token_id:
-        _refuse(token >= arguments.card.vocabulary, f"--eos_token_id {token}: no such token; expected less than "
-                                                    f"{arguments.card.vocabulary}")
+        refuse(token >= arguments.card.vocabulary, f"--eos_token_id {token}: no such token; expected less than "
+                                                   f"{arguments.card.vocabulary}")
 
 
-def _given(parser, words):
+def given_flags(parser, words):
     """Returns ``({name: value}, rest)`` of the flags that stand in ``words``; nothing is required."""
+    parser._defaults.clear()
     for action in parser._actions:
         action.required, action.default = False, argparse.SUPPRESS
     namespace, rest = parser.parse_known_args(words)
@@ -193,17 +240,17 @@ def _given(parser, words):
 def flags_of_training(words):
     """Takes the flags of gpt2_ft.py out of ``words``; returns ``({name: value}, rest)``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _add_training(parser)
-    _add_common(parser)
-    return _given(parser, words)
+    add_training(parser)
+    add_common(parser)
+    return given_flags(parser, words)
 
 
 def flags_of_beam(words):
     """Takes the flags of gpt2_beam.py out of ``words``; returns ``({name: value}, rest)``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_beam(parser)
-    _add_common(parser)
-    return _given(parser, words)
+    add_common(parser)
+    return given_flags(parser, words)
 
 
 def flags_of_programs(parser, words):
@@ -235,12 +282,12 @@ def training_arguments(argv, description):
     Raises:
         UserError: a value is out of range, or a flag of the original has no effect here.
     """
-    parser = _parser(description)
-    _add_training(parser)
-    _add_common(parser)
-    arguments = _parse(parser, argv)
-    _check_common(arguments)
-    _check_training(arguments)
+    parser = make_parser(description)
+    add_training(parser)
+    add_common(parser)
+    arguments = parse_flags(parser, argv)
+    check_common(arguments)
+    check_training(arguments)
     return arguments
 
 
@@ -254,14 +301,14 @@ def beam_arguments(argv, description):
     Raises:
         UserError: a value is out of range.
     """
-    parser = _parser(description)
+    parser = make_parser(description)
     _add_beam(parser)
-    _add_common(parser)
-    arguments = _parse(parser, argv)
-    _check_common(arguments)
+    add_common(parser)
+    arguments = parse_flags(parser, argv)
+    check_common(arguments)
     _check_search(arguments)
-    _refuse(os.path.basename(arguments.output_file) in ("", ".", ".."),
-            f"--output_file {arguments.output_file}: expected the name of a file in the work directory")
+    refuse(os.path.basename(arguments.output_file) in ("", ".", ".."),
+           f"--output_file {arguments.output_file}: expected the name of a file in the work directory")
     return arguments
 
 
@@ -274,13 +321,13 @@ def alignment_arguments(argv, description):
     Raises:
         UserError: a value is out of range, or a flag of the original has no effect here.
     """
-    parser = _parser(description)
+    parser = make_parser(description)
     _add_alignment(parser)
     _add_search(parser)
-    _add_training(parser)
-    _add_common(parser)
-    arguments = _parse(parser, argv)
-    _check_common(arguments, may_share=False)
-    _check_training(arguments)
+    add_training(parser)
+    add_common(parser)
+    arguments = parse_flags(parser, argv)
+    check_common(arguments, may_share=False)
+    check_training(arguments)
     _check_search(arguments)
     return arguments

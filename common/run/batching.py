@@ -53,6 +53,15 @@ class Batch(Packed):
     step_key: np.ndarray
     token_keys: np.ndarray
 
+    def padded(self, multiple):
+        """Fills the batch up: the tokens that do are a sequence of their own, the losses weigh 0; see pad_batch."""
+        more_tokens, more_losses = (-len(array) % multiple for array in (self.input_ids, self.loss_positions))
+        more = {"input_ids": more_tokens, "position_ids": more_tokens, "token_keys": more_tokens,
+                "loss_positions": more_losses, "loss_targets": more_losses, "loss_weights": more_losses}
+        return replace(self, offsets=np.append(self.offsets, self.offsets[-1] + np.int32(more_tokens)),
+                       length=self.length + -self.length % multiple,
+                       **{name: np.pad(getattr(self, name), (0, count)) for name, count in more.items()})
+
 
 def read_rows(path):
     """Reads an encoded data set, one ``{"context": ids, "completion": ids}`` a line.
@@ -154,21 +163,14 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP
 def pad_batch(batch, multiple):
     """Fills a batch up so that few shapes occur: a GPU prepares its work once for each.
 
-    The loss stays what it is: the tokens that fill up are a sequence of their own, and the losses weigh 0.
-
     Args:
-        batch: Batch.
+        batch: one of a class with a method ``padded``.
         multiple: the numbers of tokens and of losses and ``length`` are rounded up to multiples of this.
 
     Returns:
-        Batch.
+        A batch of that class with the same loss.
     """
-    more_tokens, more_losses = (-len(array) % multiple for array in (batch.input_ids, batch.loss_positions))
-    more = {"input_ids": more_tokens, "position_ids": more_tokens, "token_keys": more_tokens,
-            "loss_positions": more_losses, "loss_targets": more_losses, "loss_weights": more_losses}
-    return replace(batch, offsets=np.append(batch.offsets, batch.offsets[-1] + np.int32(more_tokens)),
-                   length=batch.length + -batch.length % multiple,
-                   **{name: np.pad(getattr(batch, name), (0, count)) for name, count in more.items()})
+    return batch.padded(multiple)
 
 
 def batches_per_epoch(row_count, batch_size):
@@ -188,22 +190,28 @@ def epoch_order(row_count, batch_size, seed, epoch, shuffle=True):
     return np.concatenate([order, filling]).reshape(-1, batch_size)
 
 
+def seeded_order(row_count, batch_size, seed, shuffle=True, done=0):
+    """Yields ``(epoch, index, step, row indices)`` of batches without end, all from 1 on, behind ``done`` batches."""
+    epochs_done, batches_done = divmod(done, batches_per_epoch(row_count, batch_size))
+    for epoch in itertools.count(epochs_done + 1):
+        order = epoch_order(row_count, batch_size, seed, epoch, shuffle)
+        for index in range(batches_done, len(order)):
+            done += 1
+            yield epoch, index + 1, done, order[index]
+        batches_done = 0
+
+
 def training_batches(rows, batch_size, seq_len, objective, seed, shuffle=True, done=0, part=0, parts=1):
     """Yields ``(epoch, index, Batch)`` without end, both from 1 on, after the first ``done`` batches of the run.
 
     Of each batch these are the rows of one of ``parts`` equal parts; the losses of all add up to the batch's loss.
     """
     share = batch_size // parts
-    epochs_done, batches_done = divmod(done, batches_per_epoch(len(rows), batch_size))
-    for epoch in itertools.count(epochs_done + 1):
-        order = epoch_order(len(rows), batch_size, seed, epoch, shuffle)
-        for index in range(batches_done, len(order)):
-            done += 1
-            whole = [rows[row] for row in order[index]]
-            yield epoch, index + 1, make_batch(whole[part * share:(part + 1) * share], seq_len, objective,
-                                               step_key=step_key(seed, done), first_row=part * share,
-                                               targets=sum(count_targets(row, seq_len, objective) for row in whole))
-        batches_done = 0
+    for epoch, index, step, indices in seeded_order(len(rows), batch_size, seed, shuffle, done):
+        whole = [rows[row] for row in indices]
+        yield epoch, index, make_batch(whole[part * share:(part + 1) * share], seq_len, objective,
+                                       step_key=step_key(seed, step), first_row=part * share,
+                                       targets=sum(count_targets(row, seq_len, objective) for row in whole))
 
 
 def validation_batches(rows, batch_size, seq_len, seed, most_tokens=1024, part=0, parts=1):

@@ -39,11 +39,12 @@ class Range:
 COUNT, NOT_NEGATIVE, SHARE = Range(1), Range(0, LARGEST), Range(0, 1, is_below=True)
 # Of every flag that is a number. What depends on a second flag or on the model is checked where both are known.
 RANGES = {
-    "seq_len": Range(2), "lora_dim": Range(1, remark="full fine-tuning is not offered"),
+    "seq_len": Range(2), "lora_dim": Range(0),
     "lora_alpha": Range(0, LARGEST, is_above=True), "random_seed": Range(0),
     # A row's index in its batch has so many bits where dropout is decided.
     "train_batch_size": Range(1, 1 << ROW_BITS), "valid_batch_size": Range(1, 1 << ROW_BITS), "grad_acc": COUNT,
-    "clip": NOT_NEGATIVE, "label_smooth": SHARE, "lora_dropout": SHARE, "lr": NOT_NEGATIVE,
+    "clip": NOT_NEGATIVE, "label_smooth": SHARE, "lora_dropout": SHARE,
+    "backbone_dropout": SHARE, "head_dropout": SHARE, "warmup_share": SHARE, "lr": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
     # Without it the first update of a weight whose gradient is 0 would be 0 / 0; a smaller one is 0 on some devices.
     "adam_epislon": Range(1e-30, LARGEST),

@@ -8,7 +8,6 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,46 +22,11 @@ from common.model.weight_files import shorten
 from common.run import processes
 from common.run.batching import batches_per_epoch, read_usable_rows, training_batches, validation_batches
 from common.run.schedule import make_schedule
+from common.run.steps import Plan, TrainingTask
 
+# What stands beside the flags in their namespace.
+NOT_FLAGS = ("card", "lora", "ontology", "backbone_path", "vocab_path")
 LOG_FILE, SUMMARY_FILE = "train_log.jsonl", "train_summary.json"
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What a framework does in a run.
-
-    Attributes:
-        train: ``(batch, learning_rate, is_update) -> loss``; adds up the gradients of a batch and, where ``is_update``,
-            updates the weights. The loss may stay on the device: ``float(loss)`` fetches it.
-        validate: ``(batch) -> loss`` without label smoothing and dropout.
-        save: ``(path, step) -> None`` writes a checkpoint; every process calls it, and the first one writes.
-        peak_memory_bytes: peak memory so far.
-        description: ``{framework, version, device, precision}``.
-    """
-
-    train: Callable
-    validate: Callable
-    save: Callable
-    peak_memory_bytes: Callable
-    description: dict
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run reads and how long it is, known before a model is built.
-
-    Attributes:
-        train_rows, valid_rows: lists of Row.
-        per_epoch: batches of an epoch.
-        last_step: training steps of the run.
-        steps_before: those behind the LoRA weights that it starts from; checkpoints count on from there.
-    """
-
-    train_rows: list
-    valid_rows: list
-    per_epoch: int
-    last_step: int
-    steps_before: int
 
 
 @dataclass
@@ -76,6 +40,9 @@ class Progress:
         valid_loss, best_valid_loss: of the last pass, and the lowest; None and infinite before the first.
         evaluation_seconds: time spent in them.
         interval_ms: milliseconds a step, of each interval between two log lines.
+        best_score: the highest score of a validation pass, where one is computed; None before the first.
+        is_best: whether that is the last pass's.
+        best_checkpoint: the file of the weights with that score, where it alone is kept.
     """
 
     step: int = 0
@@ -85,6 +52,17 @@ class Progress:
     best_valid_loss: float = math.inf
     evaluation_seconds: float = 0.0
     interval_ms: list[float] = field(default_factory=list)
+    best_score: float | None = None
+    is_best: bool = False
+    best_checkpoint: str | None = None
+
+    def take_validation(self, loss, seconds, score=None):
+        """Takes in a validation pass that took so long."""
+        self.valid_loss, self.best_valid_loss = loss, min(self.best_valid_loss, loss)
+        self.evaluations += 1
+        self.evaluation_seconds += seconds
+        self.is_best = score is not None and (self.best_score is None or score > self.best_score)
+        self.best_score = score if self.is_best else self.best_score
 
 
 class Log:
@@ -163,21 +141,37 @@ def planned_steps(arguments, row_count):
     return int(min(arguments.max_step or math.inf, by_epoch))
 
 
-def check_work_dir(arguments):
+def check_work_dir(arguments, inputs):
     """Checks that a run can write into its work directory, and that no other run's files are there.
+
+    Args:
+        inputs: files that the run reads; None for one that is not given.
 
     Raises:
         UserError: it cannot, or they are and ``--overwrite`` is not given.
     """
     folder = arguments.work_dir
-    check_outputs([os.path.join(folder, name) for name in (LOG_FILE, SUMMARY_FILE)],
-                  [arguments.train_data, arguments.valid_data, arguments.init_checkpoint, arguments.lora_checkpoint])
+    check_outputs([os.path.join(folder, name) for name in (LOG_FILE, SUMMARY_FILE)], inputs)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     held = [name for name in names if re.fullmatch(r"model\.\d+\.safetensors", name)
             or name in (LOG_FILE, SUMMARY_FILE) and os.path.getsize(os.path.join(folder, name)) > 0]
     if held and not arguments.overwrite:
         raise UserError(f"{folder}: holds another training's {shorten(held)}; give a --work_dir of its own, or "
                         "--overwrite to write over its files")
+
+
+def say_useless_steps(arguments, last_step):
+    """Says how many steps at the end of a run update nothing.
+
+    Raises:
+        UserError: no step would.
+    """
+    if arguments.grad_acc > last_step:
+        raise UserError(f"--grad_acc {arguments.grad_acc}: more than the {last_step} steps of the run, so that the "
+                        "weights would never be updated")
+    if last_step % arguments.grad_acc:
+        note(f"the gradients of the last {last_step % arguments.grad_acc} of {last_step} steps update nothing: "
+             f"--grad_acc is {arguments.grad_acc}")
 
 
 def plan_of(arguments):
@@ -187,40 +181,38 @@ def plan_of(arguments):
         UserError: the work directory or the data cannot be used, or the weights would never be updated.
     """
     if processes.is_first():
-        check_work_dir(arguments)
+        check_work_dir(arguments, [arguments.train_data, arguments.valid_data, arguments.init_checkpoint,
+                                   arguments.lora_checkpoint])
     before = steps_before(arguments.init_checkpoint, arguments.lora_checkpoint)
     train_rows = read_usable_rows(arguments.train_data, arguments.seq_len, arguments.obj)
     valid_rows = read_usable_rows(arguments.valid_data, arguments.seq_len)
     last_step = planned_steps(arguments, len(train_rows))
-    if arguments.grad_acc > last_step:
-        raise UserError(f"--grad_acc {arguments.grad_acc}: more than the {last_step} steps of the run, so that the "
-                        "weights would never be updated")
-    if last_step % arguments.grad_acc:
-        note(f"the gradients of the last {last_step % arguments.grad_acc} of {last_step} steps update nothing: "
-             f"--grad_acc is {arguments.grad_acc}")
-    return Plan(train_rows, valid_rows, batches_per_epoch(len(train_rows), whole_batch(arguments)), last_step, before)
+    say_useless_steps(arguments, last_step)
+    return Plan(train_rows, valid_rows, batches_per_epoch(len(train_rows), whole_batch(arguments)), last_step, before,
+                f"{len(train_rows)} training rows, {len(valid_rows)} validation rows")
 
 
-def run_training(arguments, prepare):
+def run_training(arguments, prepare, task=None):
     """Trains to the end and writes ``train_log.jsonl``, ``train_summary.json`` and the checkpoints.
 
     Args:
-        arguments: of common.run.arguments.training_arguments.
+        arguments: of common.run.arguments.training_arguments, or what the task takes in their place.
         prepare: ``(arguments) -> Steps``; it is called when nothing else is left to be found wrong.
+        task: TrainingTask; by default LANGUAGE_MODELING.
 
     Raises:
         UserError: the data or the weights cannot be used, or a loss or a weight is not finite.
     """
-    plan = plan_of(arguments)
+    task = task or LANGUAGE_MODELING
+    plan = task.plan(arguments)
     steps = prepare(arguments)
     if processes.is_first():  # it is that of the run whose files are replaced
         Path(arguments.work_dir, SUMMARY_FILE).unlink(missing_ok=True)
     rate = schedule_of(arguments, plan.last_step)
-    print(f"{len(plan.train_rows)} training rows, {len(plan.valid_rows)} validation rows; {plan.per_epoch} batches of "
-          f"{whole_batch(arguments)} an epoch, {plan.last_step} steps; " + ", ".join(steps.description.values())
-          + f"; {processes.count()} processes" * (processes.count() > 1))
+    print(f"{plan.description}; {plan.per_epoch} batches of {whole_batch(arguments)} an epoch, {plan.last_step} steps; "
+          + ", ".join(steps.description.values()) + f"; {processes.count()} processes" * (processes.count() > 1))
     progress, started = Progress(), time.perf_counter()
-    batches = batches_of(arguments, plan.train_rows, progress.step)
+    batches = task.batches(arguments, plan.train_rows, progress.step)
     with tqdm(total=plan.last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
         log = Log(arguments.work_dir, bar)
         losses, interval_begun = [], started
@@ -236,18 +228,22 @@ def run_training(arguments, prepare):
                 progress.interval_ms.append(1000 * (time.perf_counter() - interval_begun) / len(losses))
                 log.train(progress, index, rate(step), losses)
                 losses, interval_begun = [], time.perf_counter()
-            if step % arguments.save_interval == 0 or ends_epoch:
+            validates = step % arguments.eval_interval == 0 or is_last or (
+                ends_epoch and progress.epoch % arguments.eval_epoch == 0)
+            path = checkpoint_path(arguments, plan.steps_before + step)
+            if step % arguments.save_interval == 0 or ends_epoch or (validates and task.keep):
                 losses = finite_losses(losses, step)
-                path = checkpoint_path(arguments, plan.steps_before + step)
                 steps.save(path, plan.steps_before + step)
                 bar.write(f"saving checkpoint {path}", file=sys.stdout)
-            if step % arguments.eval_interval == 0 or is_last or (ends_epoch
-                                                                  and progress.epoch % arguments.eval_epoch == 0):
-                interval_begun += validate(arguments, steps, plan.valid_rows, progress, log)
+            if validates:
+                interval_begun += task.validate(arguments, steps, plan.valid_rows, progress, log)
+            if validates and task.keep:
+                task.keep(arguments, progress, path)
             if ends_epoch:
                 losses, interval_begun = [], time.perf_counter()
     if processes.is_first():
-        write_summary(arguments, steps, progress, plan.steps_before, time.perf_counter() - started)
+        write_summary(arguments, steps, progress, plan.steps_before, time.perf_counter() - started,
+                      task.summary(arguments, progress))
 
 
 def checkpoint_path(arguments, step):
@@ -262,19 +258,17 @@ def validate(arguments, steps, rows, progress, log):
         UserError: the loss is not finite.
     """
     begun = time.perf_counter()
-    progress.valid_loss = validation_loss(arguments, steps, rows)
-    if not math.isfinite(progress.valid_loss):
-        raise UserError(f"the validation loss after step {progress.step} is {progress.valid_loss}: {DIVERGED}")
+    loss = validation_loss(arguments, steps, rows)
+    if not math.isfinite(loss):
+        raise UserError(f"the validation loss after step {progress.step} is {loss}: {DIVERGED}")
     seconds = time.perf_counter() - begun
-    progress.best_valid_loss = min(progress.best_valid_loss, progress.valid_loss)
-    progress.evaluations += 1
-    progress.evaluation_seconds += seconds
+    progress.take_validation(loss, seconds)
     log.validation(progress, seconds)
     return seconds
 
 
-def write_summary(arguments, steps, progress, steps_before, seconds):
-    """Writes ``train_summary.json`` of a run that took so long."""
+def write_summary(arguments, steps, progress, steps_before, seconds, more):
+    """Writes ``train_summary.json`` of a run that took so long; ``more`` is what its TrainingTask has to say."""
     write_json(os.path.join(arguments.work_dir, SUMMARY_FILE), {
         **steps.description, "processes": processes.count(), "steps": progress.step, "epochs": progress.epoch,
         "seconds": seconds, "training_seconds": seconds - progress.evaluation_seconds,
@@ -283,7 +277,8 @@ def write_summary(arguments, steps, progress, steps_before, seconds):
         "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": progress.valid_loss,
         "best_valid_loss": progress.best_valid_loss, "steps_before": steps_before,
         "checkpoint": checkpoint_path(arguments, steps_before + progress.step),
-        "arguments": {key: value for key, value in vars(arguments).items() if key not in ("card", "lora")}})
+        **more,
+        "arguments": {key: value for key, value in vars(arguments).items() if key not in NOT_FLAGS}})
 
 
 def validation_loss(arguments, steps, rows):
@@ -312,3 +307,6 @@ def finite_losses(pending, step):
         if not math.isfinite(loss):
             raise UserError(f"the loss of step {step - len(losses) + 1 + position} is {loss}: {DIVERGED}")
     return losses
+
+
+LANGUAGE_MODELING = TrainingTask(plan_of, batches_of, validate)

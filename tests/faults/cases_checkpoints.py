@@ -47,7 +47,7 @@ def flipped(content):
 
 # What --lora_checkpoint may name: {name: (what writes it, sentence)}.
 LORA = {
-    "a flipped bit": (written(flipped), r"lora\.safetensors: is damaged: its checksum is not that of the LoRA arrays"),
+    "a flipped bit": (written(flipped), r"lora\.safetensors: is damaged: its checksum is not that of the arrays"),
     "cut off": (written(lambda content: content[:-5]), r"truncated or damaged"),
     "NaN": (saved(arrays(**{A: ONES * np.nan})), r"c_attn\.lora_A holds 1536 of 1536 numbers that are NaN or infinite"),
     "infinite": (saved(arrays(**{A: ONES * np.inf})), r"numbers that are NaN or infinite"),

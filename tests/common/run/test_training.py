@@ -13,7 +13,8 @@ from common.errors import UserError
 from common.files import read_json, write_json_lines
 from common.model.initial_weights import RANDOM
 from common.model.lora_file import LoraRecord, save_lora
-from common.run.training import Steps, plan_of, planned_steps, run_training
+from common.run.steps import Steps
+from common.run.training import plan_of, planned_steps, run_training
 
 
 @pytest.fixture
