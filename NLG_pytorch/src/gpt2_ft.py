@@ -81,6 +81,7 @@ def build_steps(arguments, model):
             save_lora(path, arrays, replace(record, step=step))
 
     return Steps(train=train if processes.count() == 1 else train_together, validate=validate, save=save,
+                 state=optimizer.state_arrays, load_state=optimizer.load_state_arrays,
                  peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 
