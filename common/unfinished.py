@@ -15,14 +15,14 @@ _NO_SYNC = errno.EINVAL, errno.EBADF, errno.ENOTSUP
 
 
 @contextlib.contextmanager
-def written_whole(target: str, mode: str, **opening: Any) -> Iterator[IO[Any]]:
+def written_whole(target: str, mode: str, bits: int | None = None, **opening: Any) -> Iterator[IO[Any]]:
     """Opens a new file that takes a name when the block ends without an error, and then is on the disk.
 
     Unfinished files for the same name whose writers have died are removed first.
 
     Args:
-        target: the name, no link; its folder is made where it is missing. A file that is replaced keeps its
-            permissions.
+        target: the name, no link; its folder is made where it is missing.
+        bits: permissions; by default a file that is replaced keeps its own.
         mode, opening: as ``open`` takes them.
     """
     folder, start = os.path.split(start_of_name(target))
@@ -34,7 +34,7 @@ def written_whole(target: str, mode: str, **opening: Any) -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(path, permissions(target))
+            os.chmod(path, permissions(target) if bits is None else bits)
             os.replace(path, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):  # it may have its name already
