@@ -28,7 +28,8 @@ from common.run.progress import LOG_FILE, Progress
 NAME = re.compile(r"state\.(\d+)\.safetensors")
 _SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_SEAL = "0" * 64
-NOT_FLAGS = {"card", "lora", "ontology"}  # what stands beside the flags in their namespace
+# What stands beside the flags in their namespace.
+NOT_FLAGS = {"card", "lora", "ontology", "backbone_path", "vocab_path"}
 # Flags that change no number of the training, or stand for others that are kept.
 FREE = {"work_dir", "device", "platform", "overwrite", "resume", "keep_last", "state_minutes", "log_interval",
         "save_interval", "eval_interval", "eval_epoch", *NOT_FLAGS, *PRECISIONS}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from common.model.initial_weights import RANDOM
+from common.model.lora_file import is_lora
 from common.run.batching import make_batch
 from common.run.dropout import step_key
 from tests import DEVICE
@@ -13,7 +14,7 @@ from tests.trees.small_model import model_of
 
 import device
 from gpt2_ft import build_steps
-from lora import lora_state_dict
+from lora import trained_state_dict
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -47,7 +48,7 @@ def test_it_goes_on_to_the_same_bits(oracle, flags, stop):
             steps = build_steps(parsed, model)
             steps.load_state(state)
         losses += trained(steps, parsed.grad_acc, stop + 1, last)
-        results.append((losses, lora_state_dict(model), steps.state()))
+        results.append((losses, trained_state_dict(model, is_lora), steps.state()))
     (losses, weights, state), (losses_again, weights_again, state_again) = results
     assert losses_again == losses
     for found, expected in ((weights_again, weights), (state_again, state)):
@@ -64,10 +65,10 @@ def test_a_training_under_way_takes_on_a_state(oracle):
     trained(steps, 2, 1, 3)
     state = steps.state()
     losses = trained(steps, 2, 4, 8)
-    weights = lora_state_dict(model)
+    weights = trained_state_dict(model, is_lora)
     steps.load_state(state)
     assert trained(steps, 2, 4, 8) == losses
-    assert all((lora_state_dict(model)[name] == weights[name]).all() for name in weights)
+    assert all((trained_state_dict(model, is_lora)[name] == weights[name]).all() for name in weights)
 
 
 def test_the_loss_scale_is_part_of_the_state(oracle):
