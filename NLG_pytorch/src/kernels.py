@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
 import device
-from kernel_sources import onednn
 from kernel_sources.attention import attention
+from kernel_sources.products import product
 
 MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
@@ -78,11 +78,6 @@ def linear(x, weight, bias):
     """``x @ weight + bias``: ``(..., in)`` to ``(..., out)`` in the dtype of the products."""
     dtype = product_dtype()
     return product(x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype), bias.to(dtype)).view(*x.shape[:-1], -1)
-
-
-def product(x, weight, bias):
-    """Returns ``x @ weight + bias`` of 2-D arrays of one dtype."""
-    return onednn.Linear.apply(x, weight, bias) if onednn.suits(x) else torch.addmm(bias, x, weight)
 
 
 @functools.lru_cache
