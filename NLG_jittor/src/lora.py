@@ -1,10 +1,11 @@
-"""LoRA layers with loralib's names: ``MergedLinear``, ``mark_only_lora_as_trainable``, ``lora_state_dict``."""
+"""LoRA layers with loralib's names: linear layers, ``mark_only_lora_as_trainable`` and ``lora_state_dict``."""
 
 import jittor as jt
 from jittor import nn
 
 from common.run.dropout import Dropout
 
+import chatglm_kernels
 import kernels
 
 
@@ -52,9 +53,43 @@ class MergedLinear(nn.Module):
                                    dropout)
 
 
+class Linear(nn.Module):
+    """A linear layer with one low-rank update of its whole output, or without.
+
+    Computes ``x @ W.T + b + scaling * dropout(x) @ A.T @ B.T``. The weight is stored ``(out, in)``, as ChatGLM2's is.
+
+    Args:
+        in_features, out_features, r, lora_alpha, lora_dropout: as in MergedLinear.
+        bias: whether there is a bias.
+
+    Attributes:
+        stream: as in MergedLinear.
+    """
+
+    def __init__(self, in_features, out_features, r=0, lora_alpha=1, lora_dropout=0.0, bias=False):
+        super().__init__()
+        self.weight = chatglm_kernels.weight(out_features, in_features)
+        self.bias = chatglm_kernels.weight(out_features) if bias else None
+        self.r, self.lora_dropout, self.stream = r, lora_dropout, 0
+        if r > 0:
+            self.scaling = lora_alpha / r
+            self.lora_A = jt.zeros((r, in_features))
+            self.lora_B = jt.zeros((out_features, r))
+
+    def execute(self, x, batch=None):
+        """``(count, in_features)`` to ``(count, out_features)``; dropout needs the Batch whose tokens ``x`` holds."""
+        if self.r == 0:
+            return chatglm_kernels.linear(x, self.weight, self.bias)
+        dropout = None
+        if self.is_training() and self.lora_dropout > 0:
+            dropout = Dropout(self.lora_dropout, self.stream, batch.step_key, batch.token_keys)
+        return chatglm_kernels.lora_linear(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scaling, dropout)
+
+
 def number_layers(model):
-    """Gives each MergedLinear of a model its own dropout, whether it has an update or not."""
-    for stream, layer in enumerate(module for module in model.modules() if isinstance(module, MergedLinear)):
+    """Gives each layer of a model that can have an update its own dropout, whether it has one or not."""
+    layers = (module for module in model.modules() if isinstance(module, (MergedLinear, Linear)))
+    for stream, layer in enumerate(layers):
         layer.stream = stream
 
 

@@ -13,7 +13,7 @@ import device
 
 FOLDER = os.path.dirname(os.path.realpath(__file__))
 BASE = {"cpu": ("dropout.h", "cpu.h"), "cuda": ("dropout.h", "cuda_products.h")}
-MORE = {"cpu": (), "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h")}
+MORE = {"cpu": ("chatglm_cpu.h",), "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h", "chatglm_cuda.h")}
 
 
 def is_half():
