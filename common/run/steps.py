@@ -59,6 +59,7 @@ class TrainingTask:
         keep: ``(arguments, progress, path) -> None`` behind a validation pass decides which checkpoints stay, ``path``
             being the last; None where all of them do.
         summary: ``(arguments, progress) -> dict``, what the summary has beside every run's.
+        log: ``(folder, bar, plan) -> Log``, where log lines have another form than the original program's.
     """
 
     plan: Callable
@@ -66,3 +67,4 @@ class TrainingTask:
     validate: Callable
     keep: Callable | None = None
     summary: Callable = lambda arguments, progress: {}
+    log: Callable | None = None

@@ -213,7 +213,7 @@ def run_training(arguments, prepare, task=None):
     progress, started = Progress(), time.perf_counter()
     batches = task.batches(arguments, plan.train_rows, progress.step)
     with tqdm(total=plan.last_step, unit="step", dynamic_ncols=True, mininterval=1.0, disable=None) as bar:
-        log = Log(arguments.work_dir, bar)
+        log = task.log(arguments.work_dir, bar, plan) if task.log else Log(arguments.work_dir, bar)
         losses, interval_begun = [], started
         while progress.step < plan.last_step:
             progress.epoch, index, batch = next(batches)
