@@ -48,6 +48,9 @@ class _Parser(argparse.ArgumentParser):
         if len(argv) == 1 and argv[0].endswith(".json"):
             where = f"{argv[0]}: "
             argv = [word for name, value in read_json(argv[0], dict).items() for word in _words(argv[0], name, value)]
+        for word in argv:  # before what is missing, for which an unknown name may stand
+            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+                self.refuse(word, where)
         namespace, rest = self.parse_known_args(argv)
         for word in rest:
             self.refuse(word, where)
@@ -93,7 +96,7 @@ def _add_model(parser: _Parser) -> None:
     parser.add_argument("--prompt_column", default="content", help="column of the questions")
     parser.add_argument("--response_column", default="summary", help="column of the answers")
     parser.add_argument("--history_column", default=None, help="column of earlier turns, lists of question and answer")
-    parser.add_argument("--source_prefix", default="", help="text before each prompt")
+    parser.add_argument("--source_prefix", default=None, help="text before each prompt")
     parser.add_argument("--max_source_length", type=int, default=64, help="a longer prompt loses its end")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
@@ -168,7 +171,7 @@ def _check_model(arguments: argparse.Namespace) -> None:
     _refuse(len(chosen) > 1, f"--{' and --'.join(chosen)}: expected one of them")
     arguments.precision = chosen[0] if chosen else DEFAULT_PRECISION
     arguments.card = CHATGLM_CARDS[arguments.model_card]
-    arguments.random_seed = arguments.seed
+    arguments.random_seed, arguments.source_prefix = arguments.seed, arguments.source_prefix or ""
     arguments.init_checkpoint = arguments.model_name_or_path
     longest = arguments.max_source_length + arguments.max_target_length + 1
     _refuse(longest > arguments.card.positions,

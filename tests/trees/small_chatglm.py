@@ -4,9 +4,14 @@ import numpy as np
 
 from common.model.chatglm_cards import ChatGLMCard, chatglm_lora_shapes, chatglm_shapes
 from common.model.chatglm_weights import ChatGLMLora
+from common.run.batching import Row
 
 CARD = ChatGLMCard("chatglm2.test", 64, 3, 4, 2, 96, 112, 100, "chatglm2-test", positions=128)
 LORA = ChatGLMLora(4, 8.0)
+_draws = np.random.RandomState(3)
+SEQUENCES = [_draws.randint(0, CARD.vocabulary, length).tolist() for length in (13, 1, 30)]
+ROWS = [Row(_draws.randint(0, CARD.vocabulary, first).tolist(), _draws.randint(0, CARD.vocabulary, second).tolist())
+        for first, second in ((6, 7), (15, 3), (4, 12), (9, 1))]
 
 
 def random_arrays(shapes, seed):
@@ -26,13 +31,8 @@ def lora_arrays(settings=LORA):
     return random_arrays(chatglm_lora_shapes(CARD, settings.rank), 2)
 
 
-def model_of(arrays, settings=None):
-    """Returns the model with these arrays, LoRA's alone trainable."""
-    import device
-    from chatglm2 import ChatGLM2
-    from lora import mark_only_lora_as_trainable
+def model_of(settings=None, lora=None):
+    """Returns the model with the backbone above and LoRA's arrays, which alone are trainable."""
+    from chatglm2_ft import build_model
 
-    model = ChatGLM2(CARD, settings)
-    model.load_stream(arrays.items())
-    mark_only_lora_as_trainable(model)
-    return device.to_device(model)
+    return build_model(CARD, settings, backbone().items(), lora or {})
