@@ -1,8 +1,6 @@
-"""Small data sets in the formats of E2E, WebNLG, DART, SQuAD and AdvertiseGen, made on the spot from seeded grammars.
+"""Small data sets in the formats of several published ones, made on the spot from seeded grammars.
 
-    python scripts/make_demo_data.py [NAME] [--seed 1] [--output data/demo] [--vocab vocab]
-
-NAME is e2e, webnlg, dart, squad or advertisegen.
+    python scripts/make_demo_data.py [e2e|webnlg|dart|squad|events|advertisegen] [--seed 1] [--output data/demo]
 """
 
 from common.demo.rows import main

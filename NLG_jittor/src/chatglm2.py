@@ -9,6 +9,8 @@ import math
 import jittor as jt
 from jittor import nn
 
+from common.model.lora_file import is_lora
+
 import chatglm_kernels
 import device
 import kernels
@@ -195,5 +197,5 @@ class ChatGLM2(LanguageModel):
         """Copies pairs of a name and a numpy array, one by one, so that no second copy of all weights is made."""
         parameters = dict(self.named_parameters())
         for name, array in arrays:
-            kernels.store(parameters[name], array, is_frozen="lora_" not in name)
+            kernels.store(parameters[name], array, is_frozen=not is_lora(name))
             device.synchronise()  # the array is gone before the next one comes

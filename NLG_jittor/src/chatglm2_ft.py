@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from common.model.chatglm_weights import stream_backbone
 from common.model.checkpoint import new_record
-from common.model.lora_file import save_lora
+from common.model.lora_file import is_lora, save_lora
 from common.run.batching import converted
 from common.run.chatglm_arguments import chatglm_training_arguments
 from common.run.chatglm_training import CHATGLM, first_chatglm_lora, say_train_metrics, set_most_tokens
@@ -22,7 +22,7 @@ from common.run.training import run_training
 import device
 from chatglm2 import ChatGLM2
 from gpt2_ft import build_optimizer, train_step, validation_step
-from lora import lora_state_dict, mark_only_lora_as_trainable
+from lora import mark_as_trainable, trained_state_dict
 
 
 def build_model(card, settings, backbone, lora):
@@ -36,7 +36,7 @@ def build_model(card, settings, backbone, lora):
     """
     model = ChatGLM2(card, settings)
     model.load_stream(itertools.chain(backbone, lora.items()))
-    mark_only_lora_as_trainable(model)
+    mark_as_trainable(model, is_lora)
     return device.to_device(model)
 
 
@@ -53,9 +53,11 @@ def build_steps(arguments, model):
             losses.append(train_step(model, optimizer, arguments, batch, learning_rate, is_update and is_last))
         return sum(losses)
 
+    def save(path, step):
+        save_lora(path, trained_state_dict(model, is_lora), replace(record, step=step))
+
     return Steps(train=train, validate=lambda batch: validation_step(model, converted(batch, device.from_numpy)),
-                 save=lambda path, step: save_lora(path, lora_state_dict(model), replace(record, step=step)),
-                 peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+                 save=save, peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 
 def prepare(arguments):

@@ -19,6 +19,11 @@ def weight(*shape):
     return jt.zeros(shape)
 
 
+def lora_weight(*shape):
+    """Returns a parameter of zeros that is trained, float32."""
+    return jt.zeros(shape)
+
+
 @functools.lru_cache
 def rotary_table(positions, head_width):
     """Returns ``(positions, head_width / 2)``, cosines and sines of common.model.rotary; made once."""

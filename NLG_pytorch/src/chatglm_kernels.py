@@ -21,6 +21,11 @@ def weight(*shape):
     return nn.Parameter(torch.zeros(shape, dtype=kernels.product_dtype()))
 
 
+def lora_weight(*shape):
+    """Returns a parameter of zeros that is trained, float32."""
+    return nn.Parameter(torch.zeros(shape))
+
+
 @functools.lru_cache
 def rotary_table(positions, head_width):
     """Returns ``(positions, head_width / 2)``, cosines and sines of common.model.rotary; made once."""

@@ -12,7 +12,7 @@ from torch import nn
 
 import device
 import kernels
-from lora import MergedLinear, number_layers
+from lora import LoadedModule, MergedLinear, number_layers
 
 
 def pad(x, packed):
@@ -35,15 +35,16 @@ def merge_heads(x):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis, variance in two passes, eps 1e-5."""
+    """Layer normalisation over the last axis, variance in two passes."""
 
-    def __init__(self, width):
+    def __init__(self, width, eps=1e-5):
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x):
-        return kernels.layer_norm(x, self.weight, self.bias)
+        return kernels.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class Attention(nn.Module):
@@ -170,14 +171,8 @@ class Embedding(nn.Module):
         return kernels.embedding(indices, self.weight)
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(LoadedModule):
     """What a decoder does with its ``transformer`` and its output layer, whose weight ``output_weight`` tells."""
-
-    def load_arrays(self, arrays):
-        """Copies ``{name: numpy array}`` into the parameters of those names; shapes must have been checked."""
-        parameters = dict(self.named_parameters())
-        for name, array in arrays.items():
-            kernels.store(parameters[name], array, is_frozen="lora_" not in name)
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""

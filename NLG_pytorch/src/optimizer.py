@@ -4,6 +4,9 @@ import torch
 
 import kernels
 
+# How the names of biases and of layer norms' weights end, GPT-2's and BERT's.
+NO_DECAY = ("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight", "norm.weight")
+
 
 class AdamW:
     """AdamW with eps beside the uncorrected second moment and decay after the step (Kingma and Ba 2015, section 2,
@@ -28,7 +31,7 @@ class AdamW:
 
     def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias, loss_scaling):
         self.parameters = [parameter for _, parameter in named_parameters]
-        decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
+        decays = [0.0 if no_decay_bias and name.endswith(NO_DECAY)
                   else weight_decay for name, _ in named_parameters]
         self.values, self.decays = kernels.fused(self.parameters, decays)
         self.first_moments, self.second_moments = kernels.zeros_like(self.values), kernels.zeros_like(self.values)

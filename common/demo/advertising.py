@@ -141,9 +141,10 @@ def make_rows(seed: int, counts: dict[str, int]) -> dict[str, list[dict[str, str
             for split, count in counts.items()}
 
 
-def write_advertisements(folder: str | os.PathLike, seed: int) -> None:
-    """Writes ``{train,dev,test}.json`` into a folder, one row a line."""
+def write_advertisements(folder: str | os.PathLike, seed: int) -> list[str]:
+    """Writes ``{train,dev,test}.json`` into a folder, one row a line; returns a line for each of them."""
+    lines = []
     for split, rows in make_rows(seed, COUNTS).items():
         path = os.path.join(folder, f"{split}.json")
-        count = write_json_lines(path, rows)
-        print(f"{path}: {count} rows")
+        lines.append(f"{path}: {write_json_lines(path, rows)} rows")
+    return lines

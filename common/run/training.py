@@ -24,7 +24,8 @@ from common.run.batching import batches_per_epoch, read_usable_rows, training_ba
 from common.run.schedule import make_schedule
 from common.run.steps import Plan, TrainingTask
 
-NOT_FLAGS = ("card", "lora", "ontology")  # what stands beside the flags in their namespace
+# What stands beside the flags in their namespace.
+NOT_FLAGS = ("card", "lora", "ontology", "backbone_path", "vocab_path")
 LOG_FILE, SUMMARY_FILE = "train_log.jsonl", "train_summary.json"
 
 
