@@ -77,7 +77,7 @@ def _words(path, name, value):
     if isinstance(value, (list, dict)):
         kind = "a list" if isinstance(value, list) else "an object"
         raise UserError(f"{path}: {shortened(name)} is {kind}, expected a number, a text, true or false")
-    if value is None or name in REFUSED and value is False:
+    if value is None or name in REFUSED and value is False or name == "source_prefix" and value == "":
         return []
     return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}"]
 

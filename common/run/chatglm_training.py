@@ -51,10 +51,10 @@ def make_rows(examples: Sequence[Example], tokenizer: ChatGLMTokenizer, argument
         cut_answers += len(answer) > arguments.max_target_length
         rows.append(Row(prompt[:arguments.max_source_length],
                         [*answer[:arguments.max_target_length], END_OF_TEXT]))
-    for count, what, name in ((cut_prompts, "prompt", "max_source_length"),
-                              (cut_answers, "answer", "max_target_length")):
+    for count, what, name in ((cut_prompts, "a prompt", "max_source_length"),
+                              (cut_answers, "an answer", "max_target_length")):
         if count:
-            note(f"{path}: {count} of {len(rows)} rows have a {what} of more than --{name} {getattr(arguments, name)} "
+            note(f"{path}: {count} of {len(rows)} rows have {what} of more than --{name} {getattr(arguments, name)} "
                  "tokens, which loses its end")
     return rows
 
