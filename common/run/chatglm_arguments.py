@@ -14,6 +14,7 @@ from common.model.chatglm_weights import ChatGLMLora
 from common.model.initial_weights import RANDOM
 from common.paths import PRETRAINED
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS
+from common.run.arguments import given_flags
 from common.run.launching import place
 from common.run.ranges import check_ranges
 
@@ -250,3 +251,26 @@ def chatglm_generation_arguments(argv: list[str], description: str) -> argparse.
             "--history goes with --question or a dialogue; --test_file has --history_column")
     _refuse(arguments.do_sample and arguments.num_beams > 1, "--do_sample and --num_beams: expected one of them")
     return arguments
+
+
+def flags_of_chatglm(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sorts flags by the program that takes them: chatglm2_ft.py, chatglm2_generate.py, or both.
+
+    Returns:
+        Two dictionaries ``{name: value}`` of the flags that are given.
+
+    Raises:
+        UserError: a word is a flag of neither.
+    """
+    found = []
+    for add in (_add_training, _add_generation):
+        parser = _Parser("")
+        _add_model(parser)
+        add(parser)
+        flags, rest = given_flags(parser, words)
+        found.append((flags, rest, parser))
+    (training, rest, parser), (generation, others, _) = found
+    for word in rest:
+        if word in others or not word.startswith("--"):
+            parser.refuse(word, "")
+    return training, generation

@@ -10,7 +10,8 @@ from common.run.chatglm_arguments import chatglm_generation_arguments, chatglm_t
 NEEDED = {"model_name_or_path": "random", "train_file": "train.json", "output_dir": "out"}
 # Those of the script that users know, with the values that it had there.
 USERS = {"prompt_column": "content", "response_column": "summary", "history_column": None,
-         "validation_file": "dev.json", "test_file": "dev.json", "max_source_length": 64, "max_target_length": 128, "ignore_pad_token_for_loss": True,
+         "validation_file": "dev.json", "test_file": "dev.json", "max_source_length": 64,
+         "max_target_length": 128, "ignore_pad_token_for_loss": True,
          "source_prefix": "", "lora_r": 32, "lora_alpha": 16.0, "lora_dropout": 0.05, "per_device_train_batch_size": 1,
          "per_device_eval_batch_size": 1, "gradient_accumulation_steps": 16, "learning_rate": 2e-5, "max_steps": 3000,
          "num_train_epochs": None, "logging_steps": 10, "save_steps": 100, "do_train": True, "do_eval": False,
