@@ -203,6 +203,23 @@ def zeros_like(arrays):
     return [jt.zeros_like(array) for array in arrays]
 
 
+def elements_of(arrays):
+    """Returns all elements of some arrays, one array after another, as one float32 numpy array; none of None."""
+    return np.concatenate([np.zeros(0, np.float32), *(array.numpy().reshape(-1) for array in arrays or ())])
+
+
+def filled(arrays, values, elements):
+    """Returns the arrays, of the shapes of ``values``, with the elements of elements_of; None where there are none."""
+    if not elements.size:
+        return None
+    ends = np.cumsum([int(np.prod(value.shape)) for value in values])
+    pieces = [jt.array(piece.reshape(value.shape))
+              for value, piece in zip(values, np.split(elements, ends[:-1]), strict=True)]
+    for array, piece in zip(arrays or (), pieces):
+        array.update(piece)
+    return arrays or pieces
+
+
 def counter(value):
     """Returns a number that steps change."""
     return value

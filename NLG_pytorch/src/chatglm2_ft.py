@@ -55,7 +55,8 @@ def build_steps(arguments, model):
         save_lora(path, trained_state_dict(model, is_lora), replace(record, step=step))
 
     return Steps(train=train, validate=lambda batch: validation_step(model, converted(batch, device.from_numpy)),
-                 save=save, peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+                 save=save, state=optimizer.state_arrays, load_state=optimizer.load_state_arrays,
+                 peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 
 def prepare(arguments):

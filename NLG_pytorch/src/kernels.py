@@ -252,6 +252,19 @@ def zeros_like(arrays):
     return [torch.zeros_like(array) for array in arrays]
 
 
+def elements_of(arrays):
+    """Returns all elements of some arrays, one array after another, as one float32 numpy array."""
+    return np.concatenate([device.to_numpy(array).reshape(-1) for array in arrays])
+
+
+def filled(arrays, values, elements):
+    """Returns the arrays, of the shapes of ``values``, with the elements of elements_of, in place."""
+    ends = np.cumsum([value.numel() for value in values])
+    for array, piece in zip(arrays, np.split(elements, ends[:-1]), strict=True):
+        array.copy_(torch.from_numpy(piece).view(array.shape))
+    return arrays
+
+
 def counter(value):
     """Returns a number that a captured step can change: a float64 scalar on the device."""
     return device.to_device(torch.tensor(value, dtype=torch.float64))

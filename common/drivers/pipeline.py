@@ -133,9 +133,9 @@ class Run:
         summary, predictions = work / "train_summary.json", work / "predict.jsonl"
         device, card = ["--device", self.options.device], ["--model_card", self.card.name]
 
-        def command(name, words, inputs, outputs, more=list):
+        def command(name, words, inputs, outputs, more=list, resuming=()):
             return Command(name, [relative(word, tree) for word in [python, *words]], tree, inputs, outputs,
-                           work / f"{name}.log", more)
+                           work / f"{name}.log", more, resuming)
 
         def checkpoint():
             if not summary.is_file():
@@ -150,7 +150,7 @@ class Run:
                                     "--init_checkpoint", self.backbone, *(["--lora_checkpoint", lora] if lora else []),
                                     "--work_dir", work, *device, *as_words(self.training)],
                           [train, valid, *weight_files(self.backbone), *weight_files(lora)],
-                          [summary, work / "train_log.jsonl"], lambda: [checkpoint()])
+                          [summary, work / "train_log.jsonl"], lambda: [checkpoint()], ("--resume",))
         if stage == "beam":
             test, lora = self.data / "test.jsonl", checkpoint()
             # A checkpoint says which backbone it belongs to; what a user gave may hold LoRA arrays of its own.

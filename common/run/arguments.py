@@ -93,6 +93,11 @@ def add_optimization(parser):
     parser.add_argument("--eval_epoch", type=int, default=1, help="epochs between validation passes at an epoch's end")
     parser.add_argument("--no_shuffle", action="store_true", help="take the rows in file order")
     parser.add_argument("--overwrite", action="store_true", help="write into a work directory that has a run's files")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on from the newest state in the work directory, or start where there is none")
+    parser.add_argument("--state_minutes", type=float, default=5.0,
+                        help="minutes of training between states to resume from; 0: only upon Ctrl-C and SIGTERM")
+    parser.add_argument("--keep_last", type=int, default=2, help="how many states are kept until training has ended")
 
 
 def _add_search(parser):

@@ -121,7 +121,12 @@ def _add_training(parser: _Parser) -> None:
     parser.add_argument("--lora_alpha", type=float, default=16, help="the update is scaled by alpha / rank")
     parser.add_argument("--lora_dropout", type=float, default=0.05)
     parser.add_argument("--lora_checkpoint", default=None, help="LoRA file to start from")
-    parser.add_argument("--resume_from_checkpoint", default=None, help="the same, under the users' name")
+    parser.add_argument("--resume_from_checkpoint", nargs="?", const="true", default=None,
+                        help="true, or --output_dir: go on where a training there was cut off; or a LoRA file to "
+                             "start from")
+    parser.add_argument("--state_minutes", type=float, default=5.0,
+                        help="minutes of training between states to resume from; 0: only upon Ctrl-C and SIGTERM")
+    parser.add_argument("--keep_last", type=int, default=2, help="how many states are kept until training has ended")
     parser.add_argument("--per_device_train_batch_size", type=int, default=1, help="rows whose mean is taken together")
     parser.add_argument("--per_device_eval_batch_size", type=int, default=1, help="the same of --validation_file")
     parser.add_argument("--gradient_accumulation_steps", type=int, default=16, help="such batches for one update")
@@ -186,6 +191,19 @@ def _check_model(arguments: argparse.Namespace) -> None:
         arguments.tokenizer_name = os.path.join(arguments.tokenizer_name, FILE)
 
 
+def _set_resume(arguments):
+    """Says by ``resume`` and ``lora_checkpoint`` what ``--resume_from_checkpoint`` asks for."""
+    chosen = arguments.resume_from_checkpoint
+    arguments.resume_from_checkpoint = None  # a training that goes on has the settings of the one that was cut off
+    is_file = chosen is not None and chosen.endswith(".safetensors")
+    arguments.lora_checkpoint = chosen if is_file else arguments.lora_checkpoint
+    arguments.resume = chosen is not None and not is_file and chosen.lower() != "false"
+    if arguments.resume and chosen.lower() != "true":
+        _refuse(os.path.realpath(chosen) != os.path.realpath(arguments.output_dir),
+                f"--resume_from_checkpoint {chosen}: expected true, --output_dir {arguments.output_dir}, or a LoRA "
+                "file, *.safetensors")
+
+
 def chatglm_training_arguments(argv: list[str], description: str) -> argparse.Namespace:
     """Parses the arguments of a training.
 
@@ -207,17 +225,19 @@ def chatglm_training_arguments(argv: list[str], description: str) -> argparse.Na
     _refuse(not arguments.ignore_pad_token_for_loss,
             "--ignore_pad_token_for_loss false: rows are not padded, so that there is no padding to learn")
     _refuse(arguments.lora_checkpoint and arguments.resume_from_checkpoint,
-            "--lora_checkpoint and --resume_from_checkpoint: expected one of them, they mean the same")
+            "--lora_checkpoint and --resume_from_checkpoint: expected one of them")
     if arguments.gradient_checkpointing:
         note("--gradient_checkpointing has no effect: a step is computed in pieces that fit --memory_gb "
              f"{arguments.memory_gb:g}, and its numbers are the same")
     arguments.lora = ChatGLMLora(arguments.lora_r, arguments.lora_alpha, arguments.lora_dropout)
-    arguments.lora_checkpoint = arguments.lora_checkpoint or arguments.resume_from_checkpoint
+    _set_resume(arguments)
     arguments.max_step, arguments.max_epoch = arguments.max_steps, arguments.num_train_epochs
     if arguments.max_step is None and arguments.max_epoch is None:
         arguments.max_step = 3000
     for name, value in {
-            "work_dir": arguments.output_dir, "overwrite": arguments.overwrite_output_dir, "obj": "clm",
+            "work_dir": arguments.output_dir, "overwrite": arguments.overwrite_output_dir,
+            "overwrite_output_dir": None, "train_data": arguments.train_file,
+            "valid_data": arguments.validation_file if arguments.do_eval else None, "no_shuffle": False, "obj": "clm",
             "train_batch_size": arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps,
             "valid_batch_size": arguments.per_device_eval_batch_size, "grad_acc": 1, "label_smooth": 0.0,
             "seq_len": arguments.max_source_length + arguments.max_target_length + 1,

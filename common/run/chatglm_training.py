@@ -7,11 +7,10 @@ batches' means over their tokens. It is computed in as many pieces as ``--memory
 import argparse
 import itertools
 import json
-import math
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,17 +26,10 @@ from common.model.initial_weights import RANDOM
 from common.model.weight_files import resolve_checkpoint
 from common.run.batching import NO_STEP, Batch, Row, batches_per_epoch, epoch_order, make_batch
 from common.run.dropout import step_key
+from common.run.progress import LOG_FILE, Log, Progress
 from common.run.steps import Plan, Steps, TrainingTask
-from common.run.training import (
-    DIVERGED,
-    LOG_FILE,
-    SUMMARY_FILE,
-    Log,
-    Progress,
-    check_work_dir,
-    planned_steps,
-    validation_loss,
-)
+from common.run.training import planned_steps, validate
+from common.run.work_dir import SUMMARY_FILE, check_work_dir
 
 
 def make_rows(examples: Sequence[Example], tokenizer: ChatGLMTokenizer, arguments: argparse.Namespace,
@@ -176,22 +168,19 @@ def validate_chatglm(arguments: argparse.Namespace, steps: Steps, rows: Sequence
     if rows is None:
         progress.best_valid_loss = None  # infinite is no number of JSON
         return 0.0
-    begun = time.perf_counter()
-    loss = validation_loss(arguments, steps, rows)
-    if not math.isfinite(loss):
-        raise UserError(f"the validation loss after step {progress.step} is {loss}: {DIVERGED}")
-    seconds = time.perf_counter() - begun
-    progress.take_validation(loss, seconds)
-    log.validation(progress, seconds)
-    return seconds
+    return validate(arguments, steps, rows, progress, log)
 
 
 class ChatGLMLog(Log):
-    """Log lines in the form of Hugging Face's Trainer; the same records as GPT-2's in ``train_log.jsonl``."""
+    """Log lines in the form of Hugging Face's Trainer; the same records as GPT-2's in ``train_log.jsonl``.
 
-    def __init__(self, folder: str, bar: Any, plan: Plan) -> None:
-        super().__init__(folder, bar)
+    Args:
+        plan: the Plan; the others are those of Log.
+    """
+
+    def __init__(self, plan: Plan, *others: Any) -> None:
         self.per_epoch = plan.per_epoch
+        super().__init__(*others)
 
     def write(self, line: str, record: dict[str, Any]) -> None:
         """Prints the record in Hugging Face's form in place of the line."""
@@ -226,4 +215,4 @@ def summary_of_chatglm(arguments: argparse.Namespace, progress: Progress) -> dic
 
 
 CHATGLM = TrainingTask(plan_of_chatglm, batches_of_chatglm, validate_chatglm, summary=summary_of_chatglm,
-                       log=ChatGLMLog)
+                       log=lambda plan: partial(ChatGLMLog, plan))

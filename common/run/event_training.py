@@ -21,9 +21,11 @@ from common.model.lora_arrays import initial_lora
 from common.model.lora_file import LoraRecord
 from common.run.batching import batches_per_epoch
 from common.run.event_batches import QueryBatch, evaluation_batches, query_batches
+from common.run.progress import Log, Progress
 from common.run.spans import Answer, argmax_span, best_span, span_losses
 from common.run.steps import Plan, Steps, TrainingTask
-from common.run.training import DIVERGED, Log, Progress, check_work_dir, planned_steps, say_useless_steps
+from common.run.training import planned_steps, say_useless_steps
+from common.run.work_dir import check_work_dir
 
 SCORE = "classification"  # whose F1 chooses the best epoch
 
@@ -144,7 +146,7 @@ def validate_events(arguments: argparse.Namespace, steps: Steps, rows: EventSet,
     answers, losses = answer_queries(steps.evaluate, rows.queries, arguments.valid_batch_size, arguments.seed_argmax)
     loss = float(np.mean(losses))
     if not np.isfinite(loss):
-        raise UserError(f"the validation loss after step {progress.step} is {loss}: {DIVERGED}")
+        raise UserError(progress.divergence(f"the validation loss after step {progress.step}", loss, progress.step))
     counts = micro_scores(rows.events, found_arguments(len(rows.events), rows.queries, answers))
     seconds = time.perf_counter() - begun
     progress.take_validation(loss, seconds, counts[SCORE].f1)
@@ -175,4 +177,4 @@ def summary_of_events(arguments: argparse.Namespace, progress: Progress) -> dict
             "checkpoint_bytes": os.path.getsize(progress.best_checkpoint)}
 
 
-EVENTS = TrainingTask(plan_of_events, batches_of_events, validate_events, keep_best, summary_of_events)
+EVENTS = TrainingTask(plan_of_events, batches_of_events, validate_events, keep_best, summary_of_events, "queries")

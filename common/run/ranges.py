@@ -50,7 +50,7 @@ RANGES = {
     "adam_epislon": Range(1e-30, LARGEST),
     "adam_beta1": SHARE, "adam_beta2": SHARE, "warmup_step": Range(0), "max_epoch": COUNT, "max_step": COUNT,
     "i_steps": Range(0), "i_lrs": NOT_NEGATIVE, "log_interval": COUNT, "eval_interval": COUNT, "save_interval": COUNT,
-    "eval_epoch": COUNT,
+    "eval_epoch": COUNT, "state_minutes": NOT_NEGATIVE, "keep_last": COUNT,
     "batch_size": COUNT, "eval_len": COUNT, "min_length": Range(0), "beam": COUNT,
     # Any length to this power is a number that float64 holds.
     "length_penalty": Range(-100, 100), "no_repeat_ngram_size": Range(0),

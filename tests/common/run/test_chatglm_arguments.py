@@ -65,10 +65,18 @@ def test_a_file_and_flags_say_the_same(parse_file):
     ({"ignore_pad_token_for_loss": False}, "rows are not padded"),
     ({"max_source_length": 9000}, "9129 tokens in a row, expected at most 8192"),
     ({"model_name_or_path": None}, "required: --model_name_or_path"),
-    ({"lora_checkpoint": "a", "resume_from_checkpoint": "b"}, "they mean the same")])
+    ({"lora_checkpoint": "a", "resume_from_checkpoint": "b"}, "expected one of them"),
+    ({"resume_from_checkpoint": "elsewhere"}, "expected true, --output_dir out, or a LoRA file")])
 def test_what_is_refused(parse_file, members, sentence):
     with pytest.raises(UserError, match=sentence):
         parse_file({**NEEDED, **members})
+
+
+@pytest.mark.parametrize("value, resume, lora", [
+    ("true", True, None), ("out", True, None), ("false", False, None), ("a.safetensors", False, "a.safetensors")])
+def test_resuming(value, resume, lora):
+    arguments = chatglm_training_arguments(flags(resume_from_checkpoint=value), "")
+    assert (arguments.resume, arguments.lora_checkpoint) == (resume, lora)
 
 
 @pytest.mark.parametrize("words, sentence", [
