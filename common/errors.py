@@ -10,6 +10,7 @@ from typing import NoReturn
 USER_ERROR = 2
 FULL_DISK = 3
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -17,6 +18,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 class UserError(Exception):
     """A mistake of the user: the message says what was found, where, what was expected and what to do."""
+
+
+class Terminated(BaseException):
+    """SIGTERM has come: like KeyboardInterrupt, it ends the process, and what is open is closed on the way."""
 
 
 def note(sentence: str) -> None:
@@ -41,11 +46,16 @@ def _drop_output():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _terminate(number, frame):
+    raise Terminated
+
+
 def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool] = lambda: True) -> NoReturn:
     """Runs ``main(argv)`` as the process and ends it with one line on standard error where something is wrong.
 
     Exit statuses: USER_ERROR for a UserError and what the operating system refuses, FULL_DISK for a full disk,
-    INTERRUPTED for Ctrl-C, CLOSED_PIPE, without a word, where the reader of standard output has gone (``| head``).
+    INTERRUPTED for Ctrl-C, TERMINATED for SIGTERM, CLOSED_PIPE, without a word, where the reader of standard output has
+    gone (``| head``).
 
     Args:
         main: takes the command-line arguments without the program's name; returns None or an exit status.
@@ -53,7 +63,10 @@ def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool]
     """
     program = os.path.basename(sys.argv[0])
     message = None
+    before = signal.getsignal(signal.SIGTERM)
     try:
+        if before == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         # Closed ones are None, which no progress bar can write to.
         sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
         # Where standard output cannot show a character, such as é in ASCII, its code is shown.
@@ -75,7 +88,11 @@ def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool]
         status = USER_ERROR
     except KeyboardInterrupt:
         message, status = "interrupted", INTERRUPTED
+    except Terminated:
+        message, status = "terminated", TERMINATED
     # Behind the handlers the error and its frames are gone, so that a progress bar in them has ended its line.
+    if before == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, before)
     _drop_output()
     if message and speaks():
         print(f"{program}: {message}", file=sys.stderr)

@@ -19,6 +19,7 @@ from typing import IO, Any, BinaryIO
 from common.checks import parse_json
 from common.errors import UserError, note
 from common.paths import why_refused
+from common.unfinished import permissions, start_of_name, umask, written_whole
 
 _read_before: dict[Any, bytes] = {}  # what came through each pipe, which can be read only once
 
@@ -252,7 +253,6 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     check_output(path)
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     target, stream = os.path.realpath(path), _stream(path)
-    folder, prefix = os.path.dirname(target), f".{os.path.basename(target)[:40]}."
     try:
         if stream is not None:
             for printed in filter(None, (sys.stdout, sys.stderr)):
@@ -260,21 +260,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
             with open(path if stream < 0 else os.dup(stream), mode, encoding=encoding, newline=newline) as file:
                 yield file
             return
-        os.makedirs(folder, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=prefix)
-        try:
-            with open(descriptor, mode, encoding=encoding, newline=newline) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, _permissions(target))
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with written_whole(target, mode, encoding=encoding, newline=newline) as file:
+            yield file
     except OSError as error:
         # Errors of writing name no file, or the temporary one.
-        if error.errno and (error.filename is None or str(error.filename).startswith(os.path.join(folder, prefix))):
+        if error.errno and (error.filename is None or str(error.filename).startswith(start_of_name(target))):
             error.filename = os.fspath(path)
         raise
 
@@ -293,33 +283,20 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[str]:
     if os.path.exists(final) and not (os.path.isdir(final) and not os.listdir(final)):
         raise UserError(f"{os.fspath(path)}: exists and is not an empty folder; name another folder, or delete it")
     os.makedirs(os.path.dirname(final), exist_ok=True)
-    temporary = tempfile.mkdtemp(dir=os.path.dirname(final), prefix=f".{os.path.basename(final)[:40]}.")
+    temporary = tempfile.mkdtemp(dir=os.path.dirname(final), prefix=os.path.basename(start_of_name(final)))
     try:
         yield temporary
         for name in os.listdir(temporary):
             with open(os.path.join(temporary, name), "rb") as file:
                 os.fsync(file.fileno())
-                os.chmod(file.fileno(), _permissions(os.path.join(final, name)))
-        os.chmod(temporary, 0o777 & ~_umask())
+                os.chmod(file.fileno(), permissions(os.path.join(final, name)))
+        os.chmod(temporary, 0o777 & ~umask())
         os.rename(temporary, final)
     except BaseException as error:
         shutil.rmtree(temporary)
         if isinstance(error, OSError) and str(error.filename).startswith(temporary):
             error.filename = os.fspath(path) + str(error.filename)[len(temporary):]
         raise
-
-
-def _permissions(path):
-    """Returns the permissions of a file or, where there is none, those of a new one."""
-    if os.path.exists(path):
-        return stat.S_IMODE(os.stat(path).st_mode)
-    return 0o666 & ~_umask()
-
-
-def _umask():
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def say_written(path: str | os.PathLike, sentence: str) -> None:

@@ -43,7 +43,8 @@ def not_collected():
     reasons = {framework: f"the tree under test is {FRAMEWORK}" if has(library) else f"this Python has no {library}"
                for framework, library in LIBRARIES.items() if framework != FRAMEWORK}
     if FRAMEWORK is None:
-        reasons["trees/test_tree.py"] = "this Python has neither torch nor jittor"
+        reasons |= dict.fromkeys(("trees/test_state.py", "trees/test_tree.py"),
+                                 "this Python has neither torch nor jittor")
     if not has("torch"):
         reasons |= dict.fromkeys(("common/model/test_torch_pickle.py", "common/model/test_hostile_pickles.py"),
                                  "this Python has no torch, which writes what they read")

@@ -58,6 +58,11 @@ def seed(value):
     jt.set_global_seed(value)
 
 
+def no_gradients():
+    """Returns a context in which nothing is kept for a backward pass."""
+    return jt.no_grad()
+
+
 def to_device(module_or_tensor):
     """Moves a module or a tensor to the chosen device; Jittor does so by itself."""
     return module_or_tensor

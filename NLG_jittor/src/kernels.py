@@ -1,12 +1,13 @@
 """The operations that are tuned for Jittor: what the models call as ``kernels.X``, the same names as in the other tree.
 
 Jittor would compute in many small operations what is one call of torch's; here it is one kernel, with its gradient
-(kernel_sources/). Weights are frozen: they get no gradient. Arrays are float32 and indices int32. In ``bf16`` and
-``fp16`` both operands of a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits
-(``frozen``); sums are float32.
+(kernel_sources/). Arrays are float32 and indices int32. In ``bf16`` and ``fp16`` both operands of a product with a
+weight are rounded to 16 bits, and a GPU stores such weights in 16 bits where they are frozen (``frozen``); sums are
+float32.
 """
 
 import functools
+import operator
 
 import jittor as jt
 import numpy as np
@@ -14,7 +15,8 @@ from jittor import nn
 
 import device
 from kernel_sources import functions
-from kernel_sources.launch import is_half, run, scratch
+from kernel_sources.attention import Attention
+from kernel_sources.launch import run, scratch
 
 MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
@@ -31,12 +33,7 @@ def embedding_weight(*shape):
 
 def frozen(array):
     """Returns a weight ``(rows, columns)`` as products want it: rounded, and on a GPU stored, in their precision."""
-    array = jt.array(array)
-    if not is_half():
-        return array
-    result, = run('round_weight(in0_p, out0_p, in0->num, (int)data["precision"]);', [array],
-                  [(array.shape, "uint16" if jt.flags.use_cuda else "float32")])
-    return result
+    return functions.rounded(jt.array(array))
 
 
 def store(parameter, array, is_frozen):
@@ -56,6 +53,8 @@ def stored(parameter):
 
 def embedding(indices, weight):
     """Returns ``weight[indices]``, ``(*indices.shape, width)``, float32."""
+    if weight.dtype == "float32":
+        return functions.TakeRows.apply(weight, indices.reshape(-1)).reshape(*indices.shape, weight.shape[1])
     result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);',
                   [indices, weight], [(*indices.shape, weight.shape[1])])
     return result
@@ -66,9 +65,9 @@ def take_rows(x, indices):
     return functions.TakeRows.apply(x, indices)
 
 
-def layer_norm(x, weight, bias):
-    """``(..., width)`` to the same: normalised over the last axis, variance in two passes, eps 1e-5."""
-    return functions.LayerNorm.apply(x, weight, bias)
+def layer_norm(x, weight, bias, eps):
+    """``(..., width)`` to the same: normalised over the last axis, variance in two passes."""
+    return functions.LayerNorm.apply(x, weight, bias, eps)
 
 
 def gelu(x):
@@ -120,7 +119,7 @@ def causal_attention(fused, heads, packed):
     Returns:
         ``(count, width)``.
     """
-    return functions.Attention.apply(fused, heads, packed.offsets, packed.length)
+    return Attention.apply(fused, heads, packed.offsets, packed.length, True, None)
 
 
 def matmul_transposed(a, b):
@@ -164,6 +163,7 @@ def top_k(x, count):
 
 def logits(hidden, weight):
     """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``, float32."""
+    weight = functions.rounded(weight)
     result, _ = run(
         "weight_product(in0_p, in1_p, out0_p, in0_shape0, in0_shape1, in1_shape0, true, 0.f, "
         '(int)data["precision"], (float*)out1_p);', [hidden, weight],
@@ -192,9 +192,32 @@ def fused(parameters, decays):
     return parameters, decays
 
 
+def groups(arrays):
+    """Yields parts of a list: one operation takes a part, for with hundreds of arrays it would compile for minutes."""
+    for start in range(0, len(arrays), 64):
+        yield arrays[start:start + 64]
+
+
 def zeros_like(arrays):
     """Returns a list of arrays of zeros."""
     return [jt.zeros_like(array) for array in arrays]
+
+
+def elements_of(arrays):
+    """Returns all elements of some arrays, one array after another, as one float32 numpy array; none of None."""
+    return np.concatenate([np.zeros(0, np.float32), *(array.numpy().reshape(-1) for array in arrays or ())])
+
+
+def filled(arrays, values, elements):
+    """Returns the arrays, of the shapes of ``values``, with the elements of elements_of; None where there are none."""
+    if not elements.size:
+        return None
+    ends = np.cumsum([int(np.prod(value.shape)) for value in values])
+    pieces = [jt.array(piece.reshape(value.shape))
+              for value, piece in zip(values, np.split(elements, ends[:-1]), strict=True)]
+    for array, piece in zip(arrays or (), pieces):
+        array.update(piece)
+    return arrays or pieces
 
 
 def counter(value):
@@ -243,9 +266,11 @@ def unpacked(array, sums):
 
 def squared_norm(arrays):
     """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
-    result, = run("set_zero(out0_p, 8);\n" + "".join(f"add_squares(in{i}_p, in{i}->num, out0_p);\n"
-                                                     for i in range(len(arrays))), arrays, [((1,), "float64")])
-    return result
+    parts = []
+    for some in groups(arrays):
+        source = "".join(f"add_squares(in{i}_p, in{i}->num, out0_p, out1_p);\n" for i in range(len(some)))
+        parts.append(run("set_zero(out0_p, 8);\n" + source, some, [((1,), "float64"), ((512,), "float64")])[0])
+    return functools.reduce(operator.add, parts)
 
 
 def is_finite(number):
@@ -258,9 +283,12 @@ def is_finite(number):
 
 def scaled(arrays, factor):
     """Returns every array times ``factor``, a number on the device."""
-    count = len(arrays)
-    source = "".join(f"scale(in{i}_p, in{count}_p, out{i}_p, in{i}->num);\n" for i in range(count))
-    return run(source, [*arrays, factor.float32()], [array.shape for array in arrays])
+    results, factor = [], factor.float32()
+    for some in groups(arrays):
+        count = len(some)
+        source = "".join(f"scale(in{i}_p, in{count}_p, out{i}_p, in{i}->num);\n" for i in range(count))
+        results += run(source, [*some, factor], [array.shape for array in some])
+    return results
 
 
 def adamw(values, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2, eps,
@@ -275,14 +303,16 @@ def adamw(values, gradients, first_moments, second_moments, decays, learning_rat
     """
     if not is_good:
         return
-    count, old = len(values), (values, first_moments, second_moments)
-    source = "".join(
-        f"adamw(in{i}_p, in{count + i}_p, in{2 * count + i}_p, in{3 * count + i}_p, out{i}_p, out{count + i}_p, "
-        f"out{2 * count + i}_p, in{i}->num, data[\"beta1\"], data[\"beta2\"], data[\"eps\"], data[\"step_size\"], "
-        f"data[\"kept{i}\"]);\n" for i in range(count))
-    made = run(source, [*values, *gradients, *first_moments, *second_moments], [value.shape for value in values] * 3,
-               beta1=beta1, beta2=beta2, eps=eps, step_size=step_size,
-               **{f"kept{i}": 1.0 - learning_rate * decay for i, decay in enumerate(decays)})
-    for index, variable in enumerate(variable for variables in old for variable in variables):
-        variable.update(made[index])
-    jt.sync([*values, *first_moments, *second_moments])
+    for some in groups(list(zip(values, gradients, first_moments, second_moments, decays))):
+        count, (values, gradients, first_moments, second_moments, decays) = len(some), zip(*some)
+        source = "".join(
+            f"adamw(in{i}_p, in{count + i}_p, in{2 * count + i}_p, in{3 * count + i}_p, out{i}_p, out{count + i}_p, "
+            f"out{2 * count + i}_p, in{i}->num, data[\"beta1\"], data[\"beta2\"], data[\"eps\"], "
+            f"data[\"step_size\"], data[\"kept{i}\"]);\n" for i in range(count))
+        made = run(source, [*values, *gradients, *first_moments, *second_moments],
+                   [value.shape for value in values] * 3, beta1=beta1, beta2=beta2, eps=eps, step_size=step_size,
+                   **{f"kept{i}": 1.0 - learning_rate * decay for i, decay in enumerate(decays)})
+        for index, variable in enumerate([*values, *first_moments, *second_moments]):
+            variable.update(made[index])
+        # Before the next ones: else all old and all new arrays are in memory at once.
+        jt.sync([*values, *first_moments, *second_moments])

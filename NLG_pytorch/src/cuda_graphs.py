@@ -7,6 +7,7 @@ tensors (the batch, the learning rate, the optimiser's counters); torch keeps th
 
 from collections import OrderedDict
 
+import numpy as np
 import torch
 
 from common.run.batching import converted, pad_batch
@@ -58,7 +59,7 @@ class Recordings:
         if kind not in self.known_kinds:
             self.known_kinds.add(kind)
             return Recording(step, batch, lambda function: lambda: self.run_first(function))(batch, learning_rate)
-        key = kind, batch.length, len(batch.offsets), len(batch.input_ids), len(batch.loss_positions)
+        key = kind, batch.length, *(array.shape for array in vars(batch).values() if isinstance(array, np.ndarray))
         if key not in self.recordings:
             # Recording waits for the GPU, so that what gives way is not at work.
             self.recordings[key] = Recording(step, batch, self.record)

@@ -61,6 +61,11 @@ def seed(value):
     torch.manual_seed(value)
 
 
+def no_gradients():
+    """Returns a context in which nothing is kept for a backward pass."""
+    return torch.no_grad()
+
+
 def to_device(module_or_tensor):
     """Moves a module or a tensor to the chosen device."""
     return module_or_tensor.to(_device)

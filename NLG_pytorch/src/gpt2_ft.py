@@ -1,12 +1,10 @@
-"""Fine-tunes GPT-2 with LoRA on encoded data; ``python src/gpt2_ft.py --help`` lists the flags."""
+"""Fine-tunes GPT-2 on encoded data, with LoRA or all weights; ``python src/gpt2_ft.py --help`` lists the flags."""
 
 from dataclasses import replace
 from functools import partial
 
-import torch
-
 from common.model.checkpoint import new_record
-from common.model.lora_file import save_lora
+from common.model.lora_file import is_lora, save_trained
 from common.run import processes
 from common.run.arguments import training_arguments
 from common.run.processes import run_main
@@ -16,17 +14,22 @@ from common.run.training import first_weights, run_training
 import device
 import process_group
 from cuda_graphs import captured
-from lora import lora_state_dict, mark_only_lora_as_trainable
+from lora import mark_as_trainable, trained_state_dict
 from model import GPT2LMModel
 from optimizer import AdamW
 
 
 def build_model(arguments, backbone, lora):
-    """Returns the model on its device, with only LoRA's weights trainable."""
-    model = GPT2LMModel(arguments.card, arguments.lora)
-    model.load_arrays({**backbone, **lora})
-    mark_only_lora_as_trainable(model)
+    """Returns the model on its device, with only LoRA's weights trainable or, with a rank of 0, all."""
+    model, is_trained = GPT2LMModel(arguments.card, arguments.lora), partial(belongs_to_training, arguments)
+    model.load_arrays({**backbone, **lora}, is_trained)
+    mark_as_trainable(model, is_trained)
     return device.to_device(model)
+
+
+def belongs_to_training(arguments, name):
+    """Tells whether a parameter of that name is trained."""
+    return arguments.lora.rank == 0 or is_lora(name)
 
 
 def build_optimizer(arguments, model):
@@ -58,14 +61,27 @@ def update(optimizer, arguments, learning_rate):
 def validation_step(model, batch):
     """Returns the loss of one Batch on the device, without dropout and label smoothing."""
     model.eval()
-    with torch.no_grad():
+    with device.no_gradients():
         return model.loss(batch, 0.0)
 
 
 def build_steps(arguments, model):
     """Returns the Steps that train a model from build_model with an optimiser of its own."""
-    optimizer = build_optimizer(arguments, model)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
+    return steps_of(arguments, model, partial(belongs_to_training, arguments),
+                    lambda path, arrays, step: save_trained(path, arrays, replace(record, step=step)))
+
+
+def steps_of(arguments, model, is_saved, write):
+    """Returns the Steps that train a model with an optimiser of its own.
+
+    Args:
+        arguments: with all flags of training.
+        model: any, all of whose trained parameters are marked.
+        is_saved: ``(name) -> bool``, which parameters checkpoints have.
+        write: ``(path, {name: float32 array}, step) -> None`` writes a checkpoint.
+    """
+    optimizer = build_optimizer(arguments, model)
     train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
 
     def train_together(batch, learning_rate, is_update):
@@ -76,11 +92,12 @@ def build_steps(arguments, model):
         return loss
 
     def save(path, step):
-        arrays = processes.same_everywhere(lora_state_dict(model))
+        arrays = processes.same_everywhere(trained_state_dict(model, is_saved))
         if processes.is_first():
-            save_lora(path, arrays, replace(record, step=step))
+            write(path, arrays, step)
 
     return Steps(train=train if processes.count() == 1 else train_together, validate=validate, save=save,
+                 state=optimizer.state_arrays, load_state=optimizer.load_state_arrays,
                  peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 

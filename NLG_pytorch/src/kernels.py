@@ -1,7 +1,7 @@
 """The operations that are tuned for torch: what the models call as ``kernels.X``, the same names as in the other tree.
 
-Weights are frozen: they get no gradient. Sums of logits, losses and layer norms are float32 in every precision; in
-``bf16`` and ``fp16`` a frozen weight is stored in 16 bits (``frozen_weight``) and so are the outputs of its products.
+Sums of logits, losses and layer norms are float32 in every precision. In ``bf16`` and ``fp16`` a frozen weight is
+stored in 16 bits (``frozen_weight``), a trained one is rounded to them at each product, and so are their outputs.
 """
 
 import functools
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
 import device
+from kernel_sources.attention import attention
+from kernel_sources.products import product
 
 MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
@@ -40,7 +42,9 @@ def embedding_weight(*shape):
 
 
 def store(parameter, array, is_frozen):
-    """Copies a numpy array into a parameter of its shape."""
+    """Copies a numpy array into a parameter of its shape; one that is trained becomes float32."""
+    if not is_frozen:
+        parameter.data = torch.empty(array.shape, device=parameter.device)
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(array))
 
@@ -60,9 +64,9 @@ def take_rows(x, indices):
     return x.index_select(0, indices)
 
 
-def layer_norm(x, weight, bias):
-    """``(..., width)`` to the same: normalised over the last axis, variance in two passes, eps 1e-5."""
-    return F.layer_norm(x, weight.shape, weight, bias, eps=1e-5)
+def layer_norm(x, weight, bias, eps):
+    """``(..., width)`` to the same: normalised over the last axis, variance in two passes."""
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
 def gelu(x):
@@ -72,8 +76,8 @@ def gelu(x):
 
 def linear(x, weight, bias):
     """``x @ weight + bias``: ``(..., in)`` to ``(..., out)`` in the dtype of the products."""
-    flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
-    return torch.addmm(bias, flat, weight).view(*x.shape[:-1], -1)
+    dtype = product_dtype()
+    return product(x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype), bias.to(dtype)).view(*x.shape[:-1], -1)
 
 
 @functools.lru_cache
@@ -94,12 +98,20 @@ def signed(number):
     return (number + 2**31) % 2**32 - 2**31
 
 
+@functools.lru_cache
+def feature_keys(heads, width, where):
+    """Returns ``(heads, 1, width)`` int32, what a feature adds to its token's number; made once, as it costs time."""
+    features = torch.arange(width, device=where) * heads + torch.arange(heads, device=where)[:, None, None]
+    return features.int() * signed(FEATURE)
+
+
 def dropped_out(x, dropout):
     """Drops elements of ``x (count, width)`` and divides the others by the share that is kept.
 
     Args:
-        x: array.
-        dropout: common.run.dropout.Dropout of arrays on the device, or None, which drops nothing.
+        x: array; or weights of attention ``(batch, heads, length, length)``, of queries to keys.
+        dropout: common.run.dropout.Dropout of arrays on the device, or None, which drops nothing. Of weights, its
+            tokens are the queries, ``(batch, length)``, and its features ``key position * heads + head``.
     """
     if dropout is None:
         return x
@@ -107,11 +119,12 @@ def dropped_out(x, dropout):
         from kernel_sources.dropout import Dropped  # Triton, which a torch for processors alone does not bring
 
         return Dropped.apply(x, dropout)
+    by_head = x if x.dim() == 4 else x[None, None]
     stream = mixed(dropout.step_key + signed((dropout.stream + 1) * STREAM))
-    tokens = mixed(dropout.token_keys * signed(TOKEN) + stream)
-    h = tokens[:, None] + device.arange(x.shape[1]).int() * signed(FEATURE)
-    h = (h ^ ((h >> 15) & 0x1FFFF)) * signed(MIX[1])
-    return x * ((h >= dropout.threshold) * dropout.kept_factor).to(x.dtype)
+    tokens = mixed(dropout.token_keys * signed(TOKEN) + stream).view(len(by_head), 1, -1, 1)
+    h = tokens + feature_keys(by_head.shape[1], by_head.shape[3], x.device)
+    h = ((h >> 15) & 0x1FFFF).bitwise_xor_(h).mul_(signed(MIX[1]))
+    return x * ((h >= dropout.threshold) * dropout.kept_factor).to(x.dtype).view_as(x)
 
 
 def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
@@ -129,7 +142,7 @@ def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
         dropout: common.run.dropout.Dropout of the update's inputs, or None.
     """
     flat, r, enabled = x.reshape(-1, x.shape[-1]).to(weight.dtype), lora_B.shape[1], sum(enable_lora)
-    result = torch.addmm(bias, flat, weight)
+    result = product(flat, weight, bias)
     # scaling * lora_B as one (out, enabled * r) matrix, 0 where there is no update: one product for all projections.
     blocks = lora_B.view(enabled, -1, r).transpose(0, 1)
     spread = (placement(enable_lora, scaling, x.device) * blocks).reshape(-1, enabled * r)
@@ -149,20 +162,7 @@ def causal_attention(fused, heads, packed):
     Returns:
         ``(count, width)``.
     """
-    count, width = fused.shape[0], fused.shape[1] // 3
-    if fused.is_cuda:
-        # What scaled_dot_product_attention calls for nested tensors, its causal mask being number 1: for sequences one
-        # after another there is no public call that takes float32.
-        query, key, value = fused.view(1, count, 3, heads, -1).unbind(2)
-        output, *_ = torch.ops.aten._efficient_attention_forward(
-            query, key, value, None, packed.offsets, packed.offsets, packed.length, packed.length, 0.0,
-            custom_mask_type=1, compute_log_sumexp=True)
-        return output.view(count, width)
-    query, key, value = fused.view(1, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    lengths = packed.offsets.diff().tolist()
-    sequences = zip(*(each.split(lengths, dim=2) for each in (query, key, value)))
-    return torch.cat([F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).reshape(-1, width)
-                      for parts in sequences])
+    return attention(fused, heads, packed, is_causal=True)
 
 
 def matmul_transposed(a, b):
@@ -200,7 +200,7 @@ def top_k(x, count):
 
 def logits(hidden, weight):
     """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``, float32."""
-    return (hidden.to(weight.dtype) @ weight.T).float()
+    return (hidden.to(product_dtype()) @ weight.to(product_dtype()).T).float()
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -251,6 +251,19 @@ def fused(parameters, decays):
 def zeros_like(arrays):
     """Returns a list of arrays of zeros."""
     return [torch.zeros_like(array) for array in arrays]
+
+
+def elements_of(arrays):
+    """Returns all elements of some arrays, one array after another, as one float32 numpy array."""
+    return np.concatenate([device.to_numpy(array).reshape(-1) for array in arrays])
+
+
+def filled(arrays, values, elements):
+    """Returns the arrays, of the shapes of ``values``, with the elements of elements_of, in place."""
+    ends = np.cumsum([value.numel() for value in values])
+    for array, piece in zip(arrays, np.split(elements, ends[:-1]), strict=True):
+        array.copy_(torch.from_numpy(piece).view(array.shape))
+    return arrays
 
 
 def counter(value):

@@ -1,8 +1,12 @@
 """The classic AdamW, the clipping of gradients and the scaling of the loss."""
 
+import numpy as np
 import torch
 
 import kernels
+
+# How the names of biases and of layer norms' weights end, GPT-2's and BERT's.
+NO_DECAY = ("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight", "norm.weight")
 
 
 class AdamW:
@@ -25,10 +29,11 @@ class AdamW:
     """
 
     first_scale, growth_interval = 65536.0, 2000
+    ELEMENTS = "values", "first_moments", "second_moments", "gradients"
 
     def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias, loss_scaling):
         self.parameters = [parameter for _, parameter in named_parameters]
-        decays = [0.0 if no_decay_bias and name.endswith(("bias", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
+        decays = [0.0 if no_decay_bias and name.endswith(NO_DECAY)
                   else weight_decay for name, _ in named_parameters]
         self.values, self.decays = kernels.fused(self.parameters, decays)
         self.first_moments, self.second_moments = kernels.zeros_like(self.values), kernels.zeros_like(self.values)
@@ -69,3 +74,19 @@ class AdamW:
         self.loss_scale = kernels.changed(self.loss_scale, self.loss_scale * (0.5 + is_good * (0.5 + has_grown)))
         self.good_steps = kernels.changed(self.good_steps, good_steps * (good_steps < self.growth_interval))
         return is_good
+
+    def state_arrays(self):
+        """Returns ``{name: numpy array}`` of all that steps change: elements in the parameters' order, and numbers."""
+        elements = {name: kernels.elements_of(getattr(self, name)) for name in self.ELEMENTS}
+        return elements | {name: np.array(float(getattr(self, name))) for name in self.counters()}
+
+    def load_state_arrays(self, arrays):
+        """Goes on from what state_arrays returned; in place, for recorded steps work on the same memory."""
+        for name in self.ELEMENTS:
+            setattr(self, name, kernels.filled(getattr(self, name), self.values, arrays[name]))
+        for name in self.counters():
+            setattr(self, name, kernels.changed(getattr(self, name), kernels.counter(float(arrays[name]))))
+
+    def counters(self):
+        """Returns the names of the numbers that steps change."""
+        return ["step_count", "good_steps"] + ["loss_scale"] * (self.loss_scale is not None)

@@ -16,10 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, note
 from common.files import read_json, sha256_of, write_json
 from common.frameworks import variables_for
+from common.locks import exclusive
 from common.paths import ROOT
+from common.signals import Child, exception_of
+from common.unfinished import remove_unfinished
 
 STAMP_SHAPE = {"words": [str], "files": {str: str}}
 
@@ -35,6 +38,7 @@ class Command:
         inputs, outputs: files that decide whether it must run.
         log: file that gets its standard output, besides the terminal.
         more: ``() -> files`` that decide it too, and whose names are known only when the command has run.
+        resuming: further words by which it goes on where it was cut off; they decide nothing.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Command:
     outputs: list[Path]
     log: Path
     more: Callable[[], list[Path]] = list
+    resuming: tuple[str, ...] = ()
 
 
 def relative(word: object, folder: Path) -> str:
@@ -165,10 +170,25 @@ def cleaned(text: str) -> str:
 def run_command(command: Command, stamps: Path, force: bool) -> None:
     """Runs a command unless its stamp holds.
 
+    Ctrl-C and SIGTERM are handed on to it; when it has ended, they end this process too.
+
+    Args:
+        command: what to run.
+        stamps: folder of the stamps.
+        force: whether it runs in any case, and from its beginning.
+
     Raises:
-        UserError: it failed; the message names its log.
+        UserError: it failed, or another process is running it in the same folder; the message names its log.
+        KeyboardInterrupt, Terminated: a signal has come.
     """
-    stamp = stamps / f"{command.name}.json"
+    stamps.mkdir(parents=True, exist_ok=True)
+    with exclusive(stamps / f".{command.name}", f"the stage {command.name} in {stamps.parent}",
+                   "wait until that has ended, or give another --work_dir"):
+        remove_unfinished(stamps)
+        _run_alone(command, stamps / f"{command.name}.json", force)
+
+
+def _run_alone(command, stamp, force):
     if not force and stamp.is_file():
         reason = why_again(command, stamp)
         if not reason:
@@ -176,24 +196,29 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
             return
         print(f"[{command.name}] again: {reason}", flush=True)
     stamp.unlink(missing_ok=True)
-    print(f"[{command.name}] {shlex.join(command.words)}", flush=True)
+    words = [*command.words, *(() if force else command.resuming)]
+    print(f"[{command.name}] {shlex.join(words)}", flush=True)
     command.log.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with open(command.log, "w", encoding="utf-8") as log:
-        log.write(f"$ cd {os.path.relpath(command.folder, ROOT)} && {shlex.join(command.words)}\n")
-        variables = {**variables_for(command.words[0], command.folder), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command.words, cwd=command.folder, stdout=subprocess.PIPE, text=True,
-                                   encoding="utf-8", errors="replace", env=variables)
-        for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            log.write(line)
-        status = process.wait()
-    if status != 0:
-        raise UserError(f"the stage {command.name} ended with exit status {status}; it says why above, and "
-                        f"{command.log} has its standard output")
+        log.write(f"$ cd {os.path.relpath(command.folder, ROOT)} && {shlex.join(words)}\n")
+        variables = {**variables_for(words[0], command.folder), "PYTHONUNBUFFERED": "1"}
+        with Child(words, cwd=command.folder, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
+                   env=variables) as child:
+            for line in child.process.stdout:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                log.write(line)
+    if child.process.returncode != 0:
+        if child.number is not None:
+            note(f"the stage {command.name} was cut off; the same command goes on with it")
+            raise exception_of(child.number)
+        raise UserError(f"the stage {command.name} ended with exit status {child.process.returncode}; it says why "
+                        f"above, and {command.log} has its standard output")
     absent = [path for path in command.outputs if not os.path.exists(path)]
     if absent:
         raise UserError(f"the stage {command.name} did not write {absent[0]}; {command.log} has its standard output")
     write_json(stamp, {"words": command.words, "seconds": time.perf_counter() - started,
                        "files": {name: digest_of(path) for name, path in files_of(command).items()}})
+    if child.number is not None:  # it ended all the same
+        raise exception_of(child.number)

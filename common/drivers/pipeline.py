@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from common.cpp_compiler import check_folders
@@ -48,6 +48,9 @@ def weight_files(checkpoint: Path | str | None) -> list[Path]:
 
 class Run:
     """The folders and flags of one run of a task; ``options``, ``train`` and ``beam`` are what parse() returns."""
+
+    stages = STAGES[1:-1]  # of each framework
+    compiling = ("train", "beam")  # those in which Jittor compiles
 
     def __init__(self, options: argparse.Namespace, train: dict, beam: dict):
         self.options = options
@@ -130,9 +133,9 @@ class Run:
         summary, predictions = work / "train_summary.json", work / "predict.jsonl"
         device, card = ["--device", self.options.device], ["--model_card", self.card.name]
 
-        def command(name, words, inputs, outputs, more=list):
+        def command(name, words, inputs, outputs, more=list, resuming=()):
             return Command(name, [relative(word, tree) for word in [python, *words]], tree, inputs, outputs,
-                           work / f"{name}.log", more)
+                           work / f"{name}.log", more, resuming)
 
         def checkpoint():
             if not summary.is_file():
@@ -147,7 +150,7 @@ class Run:
                                     "--init_checkpoint", self.backbone, *(["--lora_checkpoint", lora] if lora else []),
                                     "--work_dir", work, *device, *as_words(self.training)],
                           [train, valid, *weight_files(self.backbone), *weight_files(lora)],
-                          [summary, work / "train_log.jsonl"], lambda: [checkpoint()])
+                          [summary, work / "train_log.jsonl"], lambda: [checkpoint()], ("--resume",))
         if stage == "beam":
             test, lora = self.data / "test.jsonl", checkpoint()
             # A checkpoint says which backbone it belongs to; what a user gave may hold LoRA arrays of its own.
@@ -185,9 +188,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, dict]:
     parser.add_argument("--stages", default=",".join(STAGES), help="which to run, comma-separated")
     parser.add_argument("--force", action="store_true", help="rerun stages that are done")
     options, rest = parser.parse_known_args(argv)
-    unknown = [stage for stage in options.stages.split(",") if stage not in STAGES]
-    if unknown:
-        raise UserError(f"--stages {options.stages}: {unknown[0]!r} is none of {','.join(STAGES)}")
+    check_chosen(options.stages, STAGES)
     if options.rows and options.preset != "sampled":
         raise UserError(f"--rows goes with --preset sampled, found --preset {options.preset}")
     options.command = shlex.join(["bash", "scripts/run_task.sh", *argv])
@@ -220,15 +221,13 @@ def check_folders_of(run: Run, stages: list[str]) -> None:
     problem = what_cannot_be_written(run.work)
     if problem:
         raise UserError(f"cannot write the results: {problem}; name a folder of yours: --work_dir /path/to/folder")
-    if "jittor" in run.frameworks and {"train", "beam"} & set(stages):
+    if "jittor" in run.frameworks and set(run.compiling) & set(stages):
         check_folders()
 
 
-def main(argv: list[str]) -> None:
-    """Runs the chosen stages."""
-    options, train, beam = parse(argv)
-    run = Run(options, train, beam)
-    run.check_flags()
+def run_stages(run: Run, write: Callable[[Run], None]) -> None:
+    """Runs the stages that the run's options choose, and says how long they took; ``write`` is the stage report."""
+    options = run.options
     chosen = options.stages.split(",")
     check_folders_of(run, chosen)
     started = time.perf_counter()
@@ -236,11 +235,30 @@ def main(argv: list[str]) -> None:
         for command in run.data_commands():
             run_command(command, run.work / "stamps", options.force)
     for framework in run.frameworks:
-        for stage in ("train", "beam", "decode", "score"):
+        for stage in run.stages:
             if stage in chosen:
                 for command in run.commands(framework, stage):
                     run_command(command, run.work / framework / "stamps", options.force)
     if "report" in chosen:
-        write_report(run)
+        write(run)
     print(f"{', '.join(chosen)}: {(time.perf_counter() - started) / 60:.1f} minutes; results in "
           f"{os.path.relpath(run.work)}")
+
+
+def check_chosen(chosen: str, known: Sequence[str]) -> None:
+    """Checks ``--stages``.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
+    unknown = [stage for stage in chosen.split(",") if stage not in known]
+    if unknown:
+        raise UserError(f"--stages {chosen}: {unknown[0]!r} is none of {','.join(known)}")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the chosen stages."""
+    options, train, beam = parse(argv)
+    run = Run(options, train, beam)
+    run.check_flags()
+    run_stages(run, write_report)

@@ -136,7 +136,7 @@ def check_stages(run):
     """
     read = {}
     for framework in run.frameworks:
-        for stage in ("train", "beam", "decode", "score"):
+        for stage in run.stages:
             for command in run.commands(framework, stage):
                 stamp = run.work / framework / "stamps" / f"{command.name}.json"
                 files = check_done(command, stamp, run.work, is_current=True)
@@ -177,6 +177,15 @@ def plot_losses(path: str | os.PathLike, work: str | os.PathLike, frameworks: Se
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
+    draw_losses(axes, work, frameworks, "loss (nats per token)")
+    axes.set_title(title)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)
+    pyplot.close(figure)
+
+
+def draw_losses(axes, work, frameworks, label):
+    """Draws training and validation loss by step into matplotlib's axes; ``label`` is the loss's name and unit."""
     for position, framework in enumerate(frameworks):
         records = read_log(Path(work) / framework / "train_log.jsonl")
         training = [(record["step"], record["avg_loss"]) for record in records if record["kind"] == "train"]
@@ -189,14 +198,10 @@ def plot_losses(path: str | os.PathLike, work: str | os.PathLike, frameworks: Se
                       markerfacecolor=("none", COLOURS[framework])[position], label=f"{NAMES[framework]}, validation",
                       **style)
     axes.set_xlabel("training step")
-    axes.set_ylabel("loss (nats per token)")
-    axes.set_title(title)
+    axes.set_ylabel(label)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)
 
 
 def build_report(run) -> tuple[dict, str]:

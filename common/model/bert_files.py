@@ -75,17 +75,19 @@ def from_hugging_face(arrays: dict[str, np.ndarray], card: BertCard, path: str) 
         UserError: an array is missing, unexpected or of another shape.
     """
     found: dict[str, np.ndarray] = {}
+    written = {}
     for name, array in arrays.items():
         *stem, end = name.removeprefix("module.").split(".")
         short = ".".join([*stem, OLD_NAMES.get(end, end)]).removeprefix("bert.")
         if not UNUSED.fullmatch(short):
-            found[short if short.startswith(HEADS) else "bert." + short] = array
+            full = short if short.startswith(HEADS) else "bert." + short
+            found[full], written[full] = array, name
     names = {**names_of(card), **({f"heads.{end}": (f"{HEADS}.{end}",) for end in ("weight", "bias")}
                                   if f"{HEADS}.weight" in found else {})}
     expected = {name for theirs in names.values() for name in theirs}
     missing, unexpected = sorted(expected - found.keys()), sorted(found.keys() - expected)
     if missing or unexpected:
-        what = [f"{len(group)} {kind}, such as {printable(group[0])}"
+        what = [f"{len(group)} {kind}, such as {printable(written.get(group[0], group[0]))}"
                 for kind, group in (("missing", missing), ("unexpected", unexpected)) if group]
         raise UserError(f"{path}: its arrays are not those of {card.name}: {'; '.join(what)}; another --model_card?")
     shapes = {**card.backbone_shapes(), "heads.weight": (card.width, 2), "heads.bias": (2,)}
@@ -140,7 +142,7 @@ def package_folder() -> Path | None:
 
 @functools.lru_cache
 def checked_minilm(folder: Path) -> Path:
-    """Returns the folder of the package, after a check that its files are the published ones.
+    """Returns the folder of MiniLM's files, the package's or a copy, after a check that they are the published ones.
 
     Raises:
         UserError: one is missing or another.
@@ -161,7 +163,7 @@ def default_checkpoint(card: BertCard) -> str:
     """
     folder = PRETRAINED / card.folder
     if any((folder / name).is_file() for name in FOLDER_FILES):
-        return str(folder)
+        return str(folder if card.name != "bert.minilm" else checked_minilm(folder))
     if card.name != "bert.minilm":
         raise UserError(f"{folder}: no backbone there; to download it: bash scripts/download_pretrained_checkpoints.sh "
                         f"{card.folder}")

@@ -1,12 +1,13 @@
-"""Downloads or copies pretrained GPT-2 backbones to pretrained_checkpoints/<name>/, each checked before it is written.
+"""Downloads or copies pretrained backbones to pretrained_checkpoints/<name>/, each checked before it is written.
 
-    bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large|gpt2-xl]... [--source DIR]
+    bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large|gpt2-xl|bert-base-uncased]...
+                                                    [--source DIR]
 
 Without --source they come from the Hugging Face hub (but for gpt2-xl), in one revision, each file compared with the
 checksum that the hub gives for it, through its cache: an interrupted download continues where it stopped. With --source
-they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in shards with their index) or
-from DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A valid backbone that is already
-there is left unchanged.
+they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in shards with their index;
+BERT's vocab.txt beside them) or from DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A
+valid backbone that is already there is left unchanged.
 """
 
 import argparse
@@ -21,6 +22,8 @@ import tqdm
 from common.checks import printable
 from common.errors import UserError, note
 from common.files import atomic_write, read_lines, sha256_of, write_json
+from common.model.bert_cards import BERT_CARDS, BertCard
+from common.model.bert_files import read_bert
 from common.model.checkpoint import check_shapes
 from common.model.huggingface_files import config_of
 from common.model.model_cards import MODEL_CARDS, backbone_shapes
@@ -28,6 +31,7 @@ from common.model.weight_files import FOLDER_FILES, read_arrays, resolve_checkpo
 from common.paths import PRETRAINED
 
 REPOSITORY_OWNER = "openai-community"
+VOCABULARY = "vocab.txt"
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,14 @@ class Published:
     Attributes:
         revision: the commit's id; without one the model can only be copied.
         sha256: of its model.safetensors, where it is known here too.
+        owner: whose repository it is in.
+        more: further files that come with it.
     """
 
     revision: str | None
     sha256: str | None = None
+    owner: str = REPOSITORY_OWNER
+    more: tuple[str, ...] = ()
 
 
 PUBLISHED = {
@@ -49,10 +57,13 @@ PUBLISHED = {
     "gpt2-medium": Published("6dcaa7a952f72f9298047fd5137cd6e4f05f41da"),
     "gpt2-large": Published("32b71b12589c2f8d625668d2335a01cac3249519"),
     "gpt2-xl": Published(None),
+    "bert-base-uncased": Published("86b5e0934494bd15c9632b12f734a8a67f723594", owner="google-bert",
+                                   more=(VOCABULARY,)),
 }
 WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
-# gpt2.nano is part of this repository
-CARDS = {card.folder: card for card in MODEL_CARDS.values() if card.name != "gpt2.nano"}
+# gpt2.nano is part of this repository, bert.minilm a Python package.
+CARDS = {card.folder: card for card in (*MODEL_CARDS.values(), *BERT_CARDS.values())
+         if card.name not in ("gpt2.nano", "bert.minilm")}
 CHUNK_BYTES = 1 << 24
 
 
@@ -77,9 +88,11 @@ def provide(name: str, source: str | None) -> None:
         return
     weights, config = find_source(name, source) if source else download(name)
     check(name, weights)
+    for more in PUBLISHED[name].more:
+        install(os.path.join(os.path.dirname(weights), more), folder / more, may_link=False)
     if config:
         install(config, folder / CONFIG, may_link=False)
-    else:
+    elif not isinstance(CARDS[name], BertCard):
         write_json(folder / CONFIG, config_of(CARDS[name]))
     files = {os.path.basename(file).removeprefix(f"{name}-"): file
              for file in [*shard_files(weights), weights]}  # an index comes last: it makes the model complete
@@ -105,7 +118,11 @@ def check(name: str, path: str) -> None:
         expected = recorded.get(os.path.basename(file))
         if expected and sha256_of(file) != expected:
             raise UserError(f"{file}: has changed since it was checked: its sha256 is not the {expected} in {sums}")
-    check_shapes(read_arrays(path), backbone_shapes(CARDS[name]), path)
+    card = CARDS[name]
+    if isinstance(card, BertCard):
+        read_bert(path, card)
+    else:
+        check_shapes(read_arrays(path), backbone_shapes(card), path)
     published = PUBLISHED[name].sha256
     if published and os.path.basename(path) == WEIGHTS and sha256_of(path) != published:
         note(f"{path}: has the arrays of {name}, but is not the published file, whose sha256 is {published}")
@@ -121,6 +138,9 @@ def find_source(name: str, source: str) -> tuple[str, str | None]:
     candidates.append(os.path.join(source, f"{name}-pytorch_model.bin"))
     for candidate in candidates:
         if os.path.isfile(candidate):
+            for more in PUBLISHED[name].more:
+                if not os.path.isfile(os.path.join(os.path.dirname(candidate), more)):
+                    raise UserError(f"{candidate}: there is no {more} beside it, which {name} needs")
             config = os.path.join(os.path.dirname(candidate), "config.json")
             has_config = os.path.basename(os.path.dirname(candidate)) == name and os.path.isfile(config)
             return candidate, config if has_config else None
@@ -135,14 +155,15 @@ def download(name: str) -> tuple[str, str]:
     """
     import huggingface_hub  # importing it takes a second, which --source and --help should not cost
 
-    repository, revision = f"{REPOSITORY_OWNER}/{name}", PUBLISHED[name].revision
+    published = PUBLISHED[name]
+    repository, revision = f"{published.owner}/{name}", published.revision
     if revision is None:
         raise UserError(f"{repository}: no revision of it is known here; download its {WEIGHTS} and {CONFIG} to "
                         f"DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} --source DIR")
     print(f"{repository}: downloading revision {revision}", file=sys.stderr)
     try:
         paths, checksums = {}, {}
-        for file in (WEIGHTS, CONFIG):
+        for file in (WEIGHTS, CONFIG, *published.more):
             paths[file] = huggingface_hub.hf_hub_download(repository, file, revision=revision)
             url = huggingface_hub.hf_hub_url(repository, file, revision=revision)
             checksums[file] = huggingface_hub.get_hf_file_metadata(url).etag or ""
@@ -151,10 +172,10 @@ def download(name: str) -> tuple[str, str]:
         while deeper := cause.__cause__ or cause.__context__:
             cause = deeper
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise UserError(f"{REPOSITORY_OWNER}/{name} could not be downloaded ({reason}); check the connection and run "
-                        f"this again, or copy that repository's model.safetensors and config.json from another "
-                        f"machine to DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} "
-                        "--source DIR") from error
+        files = ", ".join((WEIGHTS, *published.more)) + f" and {CONFIG}"
+        raise UserError(f"{repository} could not be downloaded ({reason}); check the connection and run this again, or "
+                        f"copy that repository's {files} from another machine to DIR/{name}/ and run: bash "
+                        f"scripts/download_pretrained_checkpoints.sh {name} --source DIR") from error
     for file, path in paths.items():
         check_download(path, checksums[file])
     return paths[WEIGHTS], paths[CONFIG]

@@ -58,7 +58,6 @@ def add_training(parser):
     parser.add_argument("--train_data", required=True, help="encoded rows (JSON lines)")
     parser.add_argument("--valid_data", required=True, help="encoded rows (JSON lines)")
     parser.add_argument("--obj", default="clm", choices=["clm", "jlm"], help="loss on the completion, or on all")
-    parser.add_argument("--label_smooth", type=float, default=0.0)
     parser.add_argument("--lora_checkpoint", default=None, help="LoRA file to start from")
     parser.add_argument("--roll_interval", type=int, default=-1)
     parser.add_argument("--roll_lr", type=float, default=0.00001)
@@ -72,6 +71,7 @@ def add_optimization(parser):
     parser.add_argument("--valid_batch_size", type=int, default=4)
     parser.add_argument("--grad_acc", type=int, default=1, help="batches added up for one update")
     parser.add_argument("--clip", type=float, default=0.0, help="largest joint norm of the gradients; 0 is off")
+    parser.add_argument("--label_smooth", type=float, default=0.0)
     parser.add_argument("--lora_dropout", type=float, default=0.0)
     parser.add_argument("--lr", type=float, default=1e-5)
     parser.add_argument("--weight_decay", type=float, default=0.01)
@@ -93,6 +93,13 @@ def add_optimization(parser):
     parser.add_argument("--eval_epoch", type=int, default=1, help="epochs between validation passes at an epoch's end")
     parser.add_argument("--no_shuffle", action="store_true", help="take the rows in file order")
     parser.add_argument("--overwrite", action="store_true", help="write into a work directory that has a run's files")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on from the newest state in the work directory, or start where there is none")
+    parser.add_argument("--state_minutes", type=float, default=5.0,
+                        help="minutes of training between states to resume from; 0: only upon Ctrl-C and SIGTERM")
+    parser.add_argument("--keep_last", type=int, default=2, help="how many states are kept until training has ended")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write the log's numbers to event files in the work directory too")
 
 
 def _add_search(parser):
@@ -228,8 +235,9 @@ def _check_search(arguments):
                                                    f"{arguments.card.vocabulary}")
 
 
-def _given(parser, words):
+def given_flags(parser, words):
     """Returns ``({name: value}, rest)`` of the flags that stand in ``words``; nothing is required."""
+    parser._defaults.clear()
     for action in parser._actions:
         action.required, action.default = False, argparse.SUPPRESS
     namespace, rest = parser.parse_known_args(words)
@@ -241,7 +249,7 @@ def flags_of_training(words):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_training(parser)
     add_common(parser)
-    return _given(parser, words)
+    return given_flags(parser, words)
 
 
 def flags_of_beam(words):
@@ -249,7 +257,7 @@ def flags_of_beam(words):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_beam(parser)
     add_common(parser)
-    return _given(parser, words)
+    return given_flags(parser, words)
 
 
 def flags_of_programs(parser, words):

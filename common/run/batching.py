@@ -190,6 +190,11 @@ def epoch_order(row_count, batch_size, seed, epoch, shuffle=True):
     return np.concatenate([order, filling]).reshape(-1, batch_size)
 
 
+def rows_of_step(row_count, batch_size, seed, step, shuffle=True):
+    """Returns the indices of the rows in the batch of a training step; steps are counted from 1 on."""
+    return next(seeded_order(row_count, batch_size, seed, shuffle, step - 1))[-1]
+
+
 def seeded_order(row_count, batch_size, seed, shuffle=True, done=0):
     """Yields ``(epoch, index, step, row indices)`` of batches without end, all from 1 on, behind ``done`` batches."""
     epochs_done, batches_done = divmod(done, batches_per_epoch(row_count, batch_size))

@@ -1,7 +1,6 @@
 """Command lines of the programs for events: bert_eae_ft.py and bert_eae_predict.py."""
 
 import argparse
-import os
 
 from common.data.event_sets import PHEE, RAMS
 from common.errors import UserError
@@ -9,12 +8,14 @@ from common.model.bert_cards import BERT_CARDS, FROZEN, TRAINED
 from common.model.bert_files import default_checkpoint, vocabulary_of
 from common.model.initial_weights import RANDOM
 from common.model.lora_arrays import BertLoraSettings
+from common.model.weight_files import resolve_checkpoint
 from common.run.arguments import (
     add_optimization,
     add_run,
     check_common,
     check_optimization,
     check_run,
+    given_flags,
     make_parser,
     parse_flags,
 )
@@ -64,8 +65,8 @@ def event_training_arguments(argv: list[str], description: str) -> argparse.Name
     """Parses the command line of training.
 
     Returns:
-        The namespace of all flags, with ``card`` (BertCard), ``lora`` (BertLoraSettings) and ``precision`` beside them;
-        ``init_checkpoint`` and ``vocab`` are paths, the former may be ``random``.
+        The namespace of all flags, with ``card`` (BertCard), ``lora`` (BertLoraSettings) and ``precision`` beside them,
+        and ``backbone_path`` and ``vocab_path``, the files that are used; the former may be ``random``.
 
     Raises:
         UserError: a value is out of range, or the model card's own files are not there.
@@ -83,12 +84,19 @@ def event_training_arguments(argv: list[str], description: str) -> argparse.Name
     return arguments
 
 
+def flags_of_event_training(words: list[str]) -> tuple[dict, list[str]]:
+    """Takes the flags of bert_eae_ft.py out of ``words``; returns ``({name: value}, rest)``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_event_training(parser)
+    return given_flags(parser, words)
+
+
 def _check_files(arguments):
     """Finds the backbone and the vocabulary that are not named."""
-    arguments.init_checkpoint = arguments.init_checkpoint or default_checkpoint(arguments.card)
-    arguments.vocab = arguments.vocab or vocabulary_of(arguments.card, arguments.init_checkpoint)
-    if arguments.init_checkpoint != RANDOM and not os.path.exists(arguments.init_checkpoint):
-        raise UserError(f"--init_checkpoint {arguments.init_checkpoint}: no such file or folder")
+    arguments.backbone_path = arguments.init_checkpoint or default_checkpoint(arguments.card)
+    if arguments.backbone_path != RANDOM:
+        arguments.backbone_path = resolve_checkpoint(arguments.backbone_path)
+    arguments.vocab_path = arguments.vocab or vocabulary_of(arguments.card, arguments.backbone_path)
 
 
 def add_event_prediction(parser: argparse.ArgumentParser) -> None:

@@ -17,15 +17,15 @@ from common.errors import UserError
 from common.model.bert_cards import initial_heads
 from common.model.bert_files import read_bert
 from common.model.checkpoint import backbone_hash, path_to_record
-from common.model.initial_weights import RANDOM
 from common.model.lora_arrays import initial_lora
 from common.model.lora_file import LoraRecord
-from common.model.weight_files import resolve_checkpoint
 from common.run.batching import batches_per_epoch
 from common.run.event_batches import QueryBatch, evaluation_batches, query_batches
+from common.run.progress import Log, Progress
 from common.run.spans import Answer, argmax_span, best_span, span_losses
 from common.run.steps import Plan, Steps, TrainingTask
-from common.run.training import DIVERGED, Log, Progress, check_work_dir, planned_steps, say_useless_steps
+from common.run.training import planned_steps, say_useless_steps
+from common.run.work_dir import check_work_dir
 
 SCORE = "classification"  # whose F1 chooses the best epoch
 
@@ -55,7 +55,7 @@ def first_event_weights(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
         UserError: the weights cannot be used.
     """
     return {**initial_heads(arguments.card, arguments.random_seed),
-            **read_bert(arguments.init_checkpoint, arguments.card),
+            **read_bert(arguments.backbone_path, arguments.card),
             **initial_lora(arguments.card, arguments.lora, arguments.random_seed)}
 
 
@@ -65,8 +65,7 @@ def new_event_record(arguments: argparse.Namespace) -> LoraRecord:
     Args:
         arguments: of common.run.event_arguments.event_training_arguments.
     """
-    path = arguments.init_checkpoint if arguments.init_checkpoint == RANDOM else resolve_checkpoint(
-        arguments.init_checkpoint)
+    path = arguments.backbone_path
     ontology = ontology_of(arguments)
     task = {"questions": ontology.questions, "roles": {kind: list(roles) for kind, roles in ontology.roles.items()},
             "seq_len": arguments.seq_len}
@@ -81,9 +80,9 @@ def plan_of_events(arguments: argparse.Namespace) -> Plan:
         UserError: the work directory or the data cannot be used, or the weights would never be updated.
     """
     check_work_dir(arguments, [arguments.train_data, arguments.valid_data, arguments.init_checkpoint])
-    pieces = WordPieces(arguments.vocab)
+    pieces = WordPieces(arguments.vocab_path)
     if pieces.count > arguments.card.vocabulary:
-        raise UserError(f"{arguments.vocab}: has {pieces.count} pieces, and {arguments.card.name} knows "
+        raise UserError(f"{arguments.vocab_path}: has {pieces.count} pieces, and {arguments.card.name} knows "
                         f"{arguments.card.vocabulary}; it belongs to another model")
     train, valid = (read_event_set(path, arguments.format, ontology_of(arguments), pieces, arguments.seq_len)
                     for path in (arguments.train_data, arguments.valid_data))
@@ -147,7 +146,7 @@ def validate_events(arguments: argparse.Namespace, steps: Steps, rows: EventSet,
     answers, losses = answer_queries(steps.evaluate, rows.queries, arguments.valid_batch_size, arguments.seed_argmax)
     loss = float(np.mean(losses))
     if not np.isfinite(loss):
-        raise UserError(f"the validation loss after step {progress.step} is {loss}: {DIVERGED}")
+        raise UserError(progress.divergence(f"the validation loss after step {progress.step}", loss, progress.step))
     counts = micro_scores(rows.events, found_arguments(len(rows.events), rows.queries, answers))
     seconds = time.perf_counter() - begun
     progress.take_validation(loss, seconds, counts[SCORE].f1)
@@ -178,4 +177,4 @@ def summary_of_events(arguments: argparse.Namespace, progress: Progress) -> dict
             "checkpoint_bytes": os.path.getsize(progress.best_checkpoint)}
 
 
-EVENTS = TrainingTask(plan_of_events, batches_of_events, validate_events, keep_best, summary_of_events)
+EVENTS = TrainingTask(plan_of_events, batches_of_events, validate_events, keep_best, summary_of_events, "queries")

@@ -14,6 +14,8 @@ class Steps:
             updates the weights. The loss may stay on the device: ``float(loss)`` fetches it.
         validate: ``(batch) -> loss`` without label smoothing and dropout.
         save: ``(path, step) -> None`` writes a checkpoint; every process calls it, and the first one writes.
+        state: ``() -> {name: numpy array}``, all that ``train`` changes.
+        load_state: ``(arrays) -> None`` goes on from what ``state`` returned, to the same bits.
         peak_memory_bytes: peak memory so far.
         description: ``{framework, version, device, precision}``.
         evaluate: ``(batch) -> logits`` as a numpy array, of models that are not validated by a loss alone.
@@ -22,6 +24,8 @@ class Steps:
     train: Callable
     validate: Callable
     save: Callable
+    state: Callable
+    load_state: Callable
     peak_memory_bytes: Callable
     description: dict
     evaluate: Callable | None = None
@@ -59,6 +63,8 @@ class TrainingTask:
         keep: ``(arguments, progress, path) -> None`` behind a validation pass decides which checkpoints stay, ``path``
             being the last; None where all of them do.
         summary: ``(arguments, progress) -> dict``, what the summary has beside every run's.
+        log: ``(plan) -> function that makes a Log``, where log lines have another form than the original program's.
+        examples: what the elements of ``train_rows`` are called; their numbers are from 1 on.
     """
 
     plan: Callable
@@ -66,3 +72,5 @@ class TrainingTask:
     validate: Callable
     keep: Callable | None = None
     summary: Callable = lambda arguments, progress: {}
+    log: Callable | None = None
+    examples: str = "rows"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from common.data.converting import main_e2e
-from common.errors import UserError, run_main
+from common.errors import Terminated, UserError, run_main
 from common.files import atomic_write
 from common.paths import ROOT
 
@@ -48,7 +48,7 @@ def failing(error):
     (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), 3,
      "program: error: x: Disk quota exceeded; make room, then run it again\n"),
     (BrokenPipeError(errno.EPIPE, "Broken pipe"), 128 + signal.SIGPIPE, ""),
-    (KeyboardInterrupt(), 130, "program: interrupted\n"),
+    (KeyboardInterrupt(), 130, "program: interrupted\n"), (Terminated(), 143, "program: terminated\n"),
 ])
 def test_an_error_is_one_sentence_and_a_status(monkeypatch, capfd, error, status, said):
     assert end_of(failing(error), monkeypatch, capfd) == (status, said)

@@ -13,6 +13,7 @@ from tests import DEVICE
 import device
 import kernels
 from kernel_sources import functions
+from kernel_sources.attention import Attention
 
 pytestmark = pytest.mark.usefixtures("on_device")
 TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
@@ -75,7 +76,7 @@ def test_lora_linear(columns, probability, normal):
 def test_layer_norm(mean, normal):
     x, weight, bias, gradient = normal(ROWS, IN) + np.float32(mean), normal(IN), normal(IN), normal(ROWS, IN)
     function = functions.LayerNorm()
-    result = function(*variables(x, weight, bias))
+    result = function(*variables(x, weight, bias), 1e-5)
     d_x = function.grad(jt.array(gradient))[0]
     x, weight, gradient = double(x, weight, gradient)
     scale = 1 / np.sqrt(x.var(1, keepdims=True) + 1e-5)
@@ -105,8 +106,8 @@ def test_attention(lengths, head_width, normal):
     width = heads * head_width
     fused, gradient = normal(count, 3 * width), normal(count, width)
     packed = pack([[0] * length for length in lengths])
-    function = functions.Attention()
-    result = function(jt.array(fused), heads, jt.array(packed.offsets), packed.length)
+    function = Attention()
+    result = function(jt.array(fused), heads, jt.array(packed.offsets), packed.length, True, None)
     d_fused = function.grad(jt.array(gradient))[0]
     expected, slopes = zip(*(plain_attention(*arrays, heads) for arrays in zip(
         *(np.split(array.astype(np.float64), np.cumsum(lengths)[:-1]) for array in (fused, gradient)))))

@@ -40,17 +40,24 @@ def weights():
     return backbone, lora
 
 
-def reference_model(backbone, lora):
-    import loralib
-    import torch
+def plain_model():
+    """Returns transformers' GPT-2 of the card."""
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    model = GPT2LMHeadModel(GPT2Config(
+    return GPT2LMHeadModel(GPT2Config(
         vocab_size=CARD.vocabulary, n_positions=CARD.positions, n_embd=CARD.width, n_layer=CARD.layers,
         n_head=CARD.heads, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=None, eos_token_id=None))
-    for block in model.transformer.h:
+
+
+def reference_model(backbone, lora):
+    """Returns the model with loralib's layers; without LoRA arrays the plain one, all of whose weights are trained."""
+    import loralib
+    import torch
+
+    model = plain_model()
+    for block in model.transformer.h if lora else ():
         layer = loralib.MergedLinear(CARD.width, 3 * CARD.width, r=SETTINGS.rank, lora_alpha=SETTINGS.alpha,
                                      enable_lora=[True, False, True], fan_in_fan_out=True, merge_weights=False)
         block.attn.c_attn = layer
@@ -59,7 +66,8 @@ def reference_model(backbone, lora):
     model.lm_head.weight = model.transformer.wte.weight
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert missing == ["lm_head.weight"] and not unexpected, (missing, unexpected)
-    loralib.mark_only_lora_as_trainable(model)
+    if lora:
+        loralib.mark_only_lora_as_trainable(model)
     return model
 
 
@@ -116,6 +124,11 @@ def make():
             value = value - size * first[name] / (np.sqrt(second[name]) + OPTIMIZER["eps"])
             parameter.data = torch.tensor(value - rate * OPTIMIZER["weight_decay"] * value)
     arrays["losses"] = np.array(losses)
+    plain = reference_model(backbone, {})
+    loss = reference_loss(plain, batch, SMOOTHING)
+    loss.backward()
+    arrays["all/loss"] = loss.detach().numpy()
+    arrays.update({f"all/gradients/{name}": parameter.grad.numpy() for name, parameter in plain.named_parameters()})
     arrays.update({f"trained/{name}": parameter.detach().numpy() for name, parameter in parameters.items()})
     return arrays
 

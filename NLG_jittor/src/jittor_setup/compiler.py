@@ -2,13 +2,15 @@
 header."""
 
 import contextlib
+import fcntl
+import glob
 import os
 import shlex
 import subprocess
 import sys
-import tempfile
 
 from common.errors import note
+from common.unfinished import written_whole
 
 # Jittor compiles kernels with -Ofast, under which `x != x` is false for NaN and every loaded kernel makes the processor
 # flush subnormal numbers to zero, numpy's too. These flags let sums be reordered all the same; __FAST_MATH__ is what
@@ -36,37 +38,42 @@ def whole_number(name, default):
     return value if value.isdecimal() else default
 
 
-def write_whole(path, text, mode):
-    """Writes a file so that another process sees all of it or nothing, unless it holds the text already."""
+def write_whole(path, text, bits):
+    """Writes a file with these permissions so that another process sees all of it or nothing, unless it is there."""
     with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
         if file.read() == text:
             return
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with written_whole(path, "w", bits=bits, encoding="utf-8") as file:
         file.write(text)
-    os.chmod(temporary, mode)
-    os.replace(temporary, path)
 
 
 def compile_kernel_header(folder, compiler, flags):
     """Precompiles KERNEL_HEADER in a folder with the flags of kernels; returns the path to include.
 
-    Its size is kept beside it, for no kernel compiles with a precompiled header that was cut off.
+    Its size is kept beside it, for no kernel compiles with a precompiled header that was cut off. One process at a time
+    is in here. The compiler holds the lock too: it lives on for a while where its parent is killed.
     """
     header = os.path.join(folder, "kernel_header.h")
-    precompiled, key = header + ".gch", header + ".gch.key"
-    with contextlib.suppress(OSError), open(key, encoding="utf-8") as file:
-        if file.read() == str(os.path.getsize(precompiled)):
-            return header
-        note(f"{precompiled} was cut off and is compiled anew")
-    write_whole(header, KERNEL_HEADER, 0o644)
-    words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
-    temporary = f"{header}.{os.getpid()}"
-    compiled = subprocess.run([compiler, *words, "-x", "c++-header", header, "-o", temporary], capture_output=True)
-    if compiled.returncode == 0:  # else kernels include the header as text
-        size = os.path.getsize(temporary)
-        os.replace(temporary, precompiled)
-        write_whole(key, str(size), 0o644)
+    precompiled, key, unfinished = header + ".gch", header + ".gch.key", header + ".unfinished"
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in glob.glob(glob.escape(header) + ".[0-9]*"):  # by earlier versions, 56 MB each
+            os.unlink(left)
+        with contextlib.suppress(OSError), open(key, encoding="utf-8") as file:
+            if file.read() == str(os.path.getsize(precompiled)):
+                return header
+            note(f"{precompiled} was cut off and is compiled anew")
+        write_whole(header, KERNEL_HEADER, 0o644)
+        words = [word for word in shlex.split(flags) if word != "-shared" and not word.startswith(("-l", "-L", "-Wl,"))]
+        compiled = subprocess.run([compiler, *words, "-x", "c++-header", header, "-o", unfinished],
+                                  capture_output=True, pass_fds=[lock])
+        if compiled.returncode == 0:  # else kernels include the header as text
+            size = os.path.getsize(unfinished)
+            os.replace(unfinished, precompiled)
+            write_whole(key, str(size), 0o644)
+    finally:
+        os.close(lock)
     return header
 
 

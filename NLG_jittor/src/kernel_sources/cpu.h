@@ -66,7 +66,7 @@ static inline void weight_product(const float* x, const Weight* w, float* y, int
 }
 
 static inline void layer_norm_forward(const float* x, const float* weight, const float* bias, float* y, float* means,
-                                      float* scales, int64_t rows, int64_t width) {
+                                      float* scales, int64_t rows, int64_t width, float eps) {
     #pragma omp parallel for
     for (int64_t row = 0; row < rows; row++) {
         const float* from = x + row * width;
@@ -74,7 +74,7 @@ static inline void layer_norm_forward(const float* x, const float* weight, const
         for (int64_t i = 0; i < width; i++) sum += from[i];
         const float mean = sum / width;
         for (int64_t i = 0; i < width; i++) squares += (from[i] - mean) * (from[i] - mean);
-        const float scale = 1.f / std::sqrt(squares / width + 1e-5f);
+        const float scale = 1.f / std::sqrt(squares / width + eps);
         for (int64_t i = 0; i < width; i++) y[row * width + i] = (from[i] - mean) * scale * weight[i] + bias[i];
         means[row] = mean;
         scales[row] = scale;
@@ -197,61 +197,6 @@ static inline void lora_backward(const float* dy, const float* x, const float* a
     dnnl_sgemm('T', 'N', total, in, rows, 1.f, dt, total, x, in, 0.f, da, in);
 }
 
-// Causal attention over sequences one after another, which begin at `offsets` (batch + 1). qkv (count, 3, heads,
-// head_width); weights (batch, heads, most, most), of which each sequence uses as much as it is long; y like one of the
-// three.
-static inline void attention_forward(const float* qkv, const int* offsets, float* y, float* weights, int64_t count,
-                                     int64_t batch, int64_t most, int64_t heads, int64_t head_width) {
-    const int64_t width = heads * head_width;
-    const float factor = 1.f / std::sqrt((float)head_width);
-    #pragma omp parallel for
-    for (int64_t index = 0; index < batch * heads; index++) {
-        const int64_t first = offsets[index / heads], length = offsets[index / heads + 1] - first;
-        const float* query = qkv + first * 3 * width + (index % heads) * head_width;
-        float* scores = weights + index * most * most;
-        dnnl_sgemm('N', 'T', length, length, head_width, factor, query, 3 * width, query + width, 3 * width, 0.f,
-                   scores, length);
-        for (int64_t i = 0; i < length; i++) {
-            float *row = scores + i * length, highest = row[0], sum = 0;
-            #pragma omp simd reduction(max : highest)
-            for (int64_t j = 1; j <= i; j++) highest = std::max(highest, row[j]);
-            for (int64_t j = 0; j <= i; j++) { row[j] = std::exp(row[j] - highest); sum += row[j]; }
-            for (int64_t j = 0; j <= i; j++) row[j] /= sum;
-            for (int64_t j = i + 1; j < length; j++) row[j] = 0;
-        }
-        dnnl_sgemm('N', 'N', length, head_width, length, 1.f, scores, length, query + 2 * width, 3 * width, 0.f,
-                   y + first * width + (index % heads) * head_width, width);
-    }
-}
-
-static inline void attention_backward(const float* dy, const float* qkv, const int* offsets, const float* y,
-                                      const float* weights, float* dqkv, float* dweights, int64_t count, int64_t batch,
-                                      int64_t most, int64_t heads, int64_t head_width) {
-    const int64_t width = heads * head_width;
-    const float factor = 1.f / std::sqrt((float)head_width);
-    #pragma omp parallel for
-    for (int64_t index = 0; index < batch * heads; index++) {
-        const int64_t first = offsets[index / heads], length = offsets[index / heads + 1] - first;
-        const int64_t offset = first * 3 * width + (index % heads) * head_width;
-        const float *query = qkv + offset, *p = weights + index * most * most;
-        const float* grad = dy + first * width + (index % heads) * head_width;
-        float *dquery = dqkv + offset, *dp = dweights + index * most * most;
-        dnnl_sgemm('T', 'N', length, head_width, length, 1.f, p, length, grad, width, 0.f, dquery + 2 * width,
-                   3 * width);
-        dnnl_sgemm('N', 'T', length, length, head_width, 1.f, grad, width, query + 2 * width, 3 * width, 0.f, dp,
-                   length);
-        for (int64_t i = 0; i < length; i++) {
-            float sum = 0;
-            for (int64_t j = 0; j <= i; j++) sum += p[i * length + j] * dp[i * length + j];
-            for (int64_t j = 0; j < length; j++) dp[i * length + j] = p[i * length + j] * (dp[i * length + j] - sum);
-        }
-        dnnl_sgemm('N', 'N', length, head_width, length, factor, dp, length, query + width, 3 * width, 0.f, dquery,
-                   3 * width);
-        dnnl_sgemm('T', 'N', length, head_width, length, factor, dp, length, query, 3 * width, 0.f, dquery + width,
-                   3 * width);
-    }
-}
-
 // y (count, width) = table[indices]
 static inline void take_weights(const int* indices, const Weight* table, float* y, int64_t count, int64_t width,
                                 int precision) {
@@ -321,7 +266,8 @@ static inline void scale(const float* x, const float* factor, float* y, int64_t 
     for (int64_t i = 0; i < count; i++) y[i] = x[i] * factor[0];
 }
 
-static inline void add_squares(const float* x, int64_t count, double* sum) {
+// `parts` is for the GPU's version alone.
+static inline void add_squares(const float* x, int64_t count, double* sum, double* parts) {
     double total = 0;
     for (int64_t i = 0; i < count; i++) total += (double)x[i] * x[i];
     *sum += total;

@@ -1,4 +1,4 @@
-// Causal attention in training, in one launch each way; see cuda_products.h.
+// Attention in training, in one launch each way; see cuda_products.h.
 //
 // A block owns a tile of 32 places of one sequence and one head and goes over the tiles that these attend to, or that
 // attend to these. Scores and weights stay in the block. A tile is this small because sequences are short: 8 x 16
@@ -83,9 +83,11 @@ static __device__ void store_place(float* x, const AttentionShape& shape, const 
 }
 
 // A block owns 32 queries and a warp 8 of them: a thread has two, with 4 keys of a tile or 8 columns of the values.
+// Where attention is not CAUSAL, weights may be dropped.
+template <bool CAUSAL>
 static __global__ void __launch_bounds__(TILE_THREADS, 4) attention_kernel(
         const float* __restrict__ qkv, const int* __restrict__ offsets, float* __restrict__ y,
-        float* __restrict__ log_sums, AttentionShape shape) {
+        float* __restrict__ log_sums, AttentionShape shape, Dropout dropout) {
     __shared__ __align__(16) float queries[TILE * TILE_STRIDE], keys[TILE * TILE_STRIDE], values[TILE * TILE_STRIDE];
     __shared__ __align__(16) float weights[TILE * WEIGHTS_STRIDE];
     const int head = blockIdx.x, own = (gridDim.z - 1 - blockIdx.z) * TILE;  // those with the most keys start first
@@ -101,12 +103,16 @@ static __global__ void __launch_bounds__(TILE_THREADS, 4) attention_kernel(
     fetch<16>(qkv + width, stride, 0, end, shape, key_share);
     fetch<16>(qkv + 2 * width, stride, 0, end, shape, value_share);
     put(query_share, queries);
+    uint32_t tokens[2] = {};
+    for (int m = 0; m < 2 && !CAUSAL; m++)
+        if (own + row + 4 * m < end) tokens[m] = dropout.token(first + own + row + 4 * m);
     float highest[2] = {-INFINITY, -INFINITY}, exponentials[2] = {}, sums[2][8] = {};
-    for (int begin = 0; begin <= own; begin += TILE) {
+    const int stop = CAUSAL ? own + 1 : end;
+    for (int begin = 0; begin < stop; begin += TILE) {
         put(key_share, keys);
         put(value_share, values);
         __syncthreads();
-        if (begin < own) {  // the next ones arrive meanwhile
+        if (begin + TILE < stop) {  // the next ones arrive meanwhile
             fetch<16>(qkv + width, stride, begin + TILE, end, shape, key_share);
             fetch<16>(qkv + 2 * width, stride, begin + TILE, end, shape, value_share);
         }
@@ -115,7 +121,8 @@ static __global__ void __launch_bounds__(TILE_THREADS, 4) attention_kernel(
         for (int m = 0; m < 2; m++) {
             float top = highest[m];
             for (int n = 0; n < 4; n++) {
-                scores[m][n] = begin + across + 8 * n <= own + row + 4 * m ? scores[m][n] * shape.scale : -INFINITY;
+                const int key = begin + across + 8 * n;
+                scores[m][n] = (CAUSAL ? key <= own + row + 4 * m : key < end) ? scores[m][n] * shape.scale : -INFINITY;
                 top = fmaxf(top, scores[m][n]);
             }
             for (int bit = 1; bit <= 16; bit *= 4) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, bit));
@@ -124,8 +131,9 @@ static __global__ void __launch_bounds__(TILE_THREADS, 4) attention_kernel(
             exponentials[m] *= factor;
             for (int k = 0; k < 8; k++) sums[m][k] *= factor;
             for (int n = 0; n < 4; n++) {
-                const float weight = expf(scores[m][n] - top);
+                float weight = expf(scores[m][n] - top);
                 exponentials[m] += weight;
+                if (!CAUSAL) weight *= dropout.factor(tokens[m], (begin + across + 8 * n) * gridDim.x + head);
                 weights[(row + 4 * m) * WEIGHTS_STRIDE + across + 8 * n] = weight;
             }
         }
@@ -156,8 +164,11 @@ struct Side {
 };
 
 // A tile of both arrays and, of queries, their log_sums and shifts: dy * y, by which gradients of weights are too high.
+// `tokens` get what dropout needs of the queries, which begin at the token `first`.
+template <bool CAUSAL>
 static __device__ void load_side(const Side& side, int begin, int end, const AttentionShape& shape, float* scored,
-                                 float* weighed, float* log_sums, float* shifts) {
+                                 float* weighed, float* log_sums, float* shifts, uint32_t* tokens, int64_t first,
+                                 const Dropout& dropout) {
     float4 share[4], dy[4];
     fetch<16>(side.scored, side.stride, begin, end, shape, share);
     fetch<16>(side.weighed, side.weighed_stride, begin, end, shape, dy);
@@ -176,19 +187,22 @@ static __device__ void load_side(const Side& side, int begin, int end, const Att
     if (threadIdx.x % 4 == 0) shifts[threadIdx.x / 4] = shift;
     const int place = begin + threadIdx.x;
     if (threadIdx.x < TILE) log_sums[threadIdx.x] = place < end ? side.log_sums[place] : 0.f;
+    if (!CAUSAL && threadIdx.x < TILE) tokens[threadIdx.x] = place < end ? dropout.token(first + place) : 0;
 }
 
 // A block owns 32 keys and goes over the queries that attend to them, or owns 32 queries and goes over their keys. Both
 // are computed alike: the rows of a tile of scores are the other side's places and its columns the own ones. Half of
-// the threads compute weights, the others their gradients. Queries behind the sequence's end add nothing: their dy is zero.
+// the threads compute weights, the others their gradients. Queries behind the sequence's end add nothing: their dy is 0.
+template <bool CAUSAL>
 static __global__ void __launch_bounds__(TILE_THREADS, 4) attention_backward_kernel(
         const float* __restrict__ dy, const float* __restrict__ qkv, const int* __restrict__ offsets,
         const float* __restrict__ y, const float* __restrict__ all_log_sums, float* __restrict__ dqkv,
-        AttentionShape shape) {
+        AttentionShape shape, Dropout dropout) {
     __shared__ __align__(16) float own_scored[TILE * TILE_STRIDE], own_weighed[TILE * TILE_STRIDE];
     __shared__ __align__(16) float scored[TILE * TILE_STRIDE], weighed[TILE * TILE_STRIDE];
     __shared__ __align__(16) float weights[TILE * WEIGHTS_STRIDE], dscores[TILE * WEIGHTS_STRIDE];
     __shared__ float log_sums[TILE], shifts[TILE];
+    __shared__ uint32_t tokens[CAUSAL ? 1 : TILE];
     const bool of_keys = blockIdx.z % 2 == 0;
     // the first keys and the last queries have the most to do and start first
     const int head = blockIdx.x, own = (of_keys ? blockIdx.z / 2 : (gridDim.z - blockIdx.z) / 2) * TILE;
@@ -206,24 +220,33 @@ static __global__ void __launch_bounds__(TILE_THREADS, 4) attention_backward_ker
 
     const int half = threadIdx.x / 64, down = threadIdx.x / 32 % 2 * 4 + thread_down(), across = thread_across();
     float sums[4][8] = {};  // for the own places 4 * down + 0 to 3
-    load_side(side(!of_keys), own, end, shape, own_scored, own_weighed, log_sums, shifts);
-    const int stop = of_keys ? end : own + 1;
-    for (int begin = of_keys ? own : 0; begin < stop; begin += TILE) {
-        load_side(side(of_keys), begin, end, shape, scored, weighed, log_sums, shifts);
+    load_side<CAUSAL>(side(!of_keys), own, end, shape, own_scored, own_weighed, log_sums, shifts, tokens, first,
+                      dropout);
+    const int stop = of_keys || !CAUSAL ? end : own + 1;
+    for (int begin = of_keys && CAUSAL ? own : 0; begin < stop; begin += TILE) {
+        load_side<CAUSAL>(side(of_keys), begin, end, shape, scored, weighed, log_sums, shifts, tokens, first, dropout);
         __syncthreads();
         float products[4][4] = {};  // of the other places down + 8 m and the own places across + 8 n
         dots<8>((half ? weighed : scored) + down * TILE_STRIDE,
                 (half ? own_weighed : own_scored) + across * TILE_STRIDE, products);
         for (int k = 0; k < 16 && !half; k++) {
             const int i = down + k / 4 * 8, j = across + k % 4 * 8;
-            const bool attends = of_keys ? own + j <= begin + i : begin + i <= own + j;
+            const int query = of_keys ? begin + i : own + j, key = of_keys ? own + j : begin + i;
+            const bool attends = CAUSAL ? key <= query : key < end;
             const float logarithm = products[k / 4][k % 4] * shape.scale - log_sums[of_keys ? i : j];
             weights[i * WEIGHTS_STRIDE + j] = expf(attends ? logarithm : -INFINITY);
         }
         __syncthreads();
         for (int k = 0; k < 16 && half; k++) {
             const int i = down + k / 4 * 8, j = across + k % 4 * 8, at = i * WEIGHTS_STRIDE + j;
-            dscores[at] = weights[at] * (products[k / 4][k % 4] - shifts[of_keys ? i : j]);
+            if (CAUSAL) {
+                dscores[at] = weights[at] * (products[k / 4][k % 4] - shifts[of_keys ? i : j]);
+            } else {
+                const int key = of_keys ? own + j : begin + i;
+                const float factor = dropout.factor(tokens[of_keys ? i : j], key * gridDim.x + head);
+                dscores[at] = weights[at] * (factor * products[k / 4][k % 4] - shifts[of_keys ? i : j]);
+                weights[at] *= factor;
+            }
         }
         __syncthreads();
         // the gradients of values and of keys are a half's each; the queries' are both halves', from 16 keys each
@@ -258,22 +281,29 @@ static inline AttentionShape attention_shape(int64_t count, int64_t head_width, 
             1.f / sqrtf((float)head_width)};
 }
 
-// Causal attention over sequences one after another, which begin at `offsets` (batch + 1) and have `length` tokens at
-// most. qkv (count, 3, heads, head_width); y (count, heads, head_width); log_sums (heads, count): the logarithms of the
-// sums of exponentials of scores.
+// Attention over sequences one after another, which begin at `offsets` (batch + 1) and have `length` tokens at most;
+// `causal`: a token sees itself and what comes before it alone, and no weight is dropped. qkv (count, 3, heads,
+// head_width); y (count, heads, head_width); log_sums (heads, count): the logarithms of the sums of exponentials of
+// scores. Dropout's tokens are the queries, its features key position * heads + head.
 static inline void attention_forward(const float* qkv, const int* offsets, float* y, float* log_sums, int64_t count,
-                                     int64_t batch, int64_t length, int64_t heads, int64_t head_width) {
+                                     int64_t batch, int64_t length, int64_t heads, int64_t head_width, bool causal,
+                                     Dropout dropout) {
     const dim3 blocks(heads, batch, blocks_of(length, TILE));
     const AttentionShape shape = attention_shape(count, head_width, (uintptr_t)qkv | (uintptr_t)y);
-    attention_kernel<<<blocks, TILE_THREADS>>>(qkv, offsets, y, log_sums, shape);
+    if (causal) attention_kernel<true><<<blocks, TILE_THREADS>>>(qkv, offsets, y, log_sums, shape, dropout);
+    else attention_kernel<false><<<blocks, TILE_THREADS>>>(qkv, offsets, y, log_sums, shape, dropout);
 }
 
 // dqkv like qkv. `scratch` is for the processor's version alone.
 static inline void attention_backward(const float* dy, const float* qkv, const int* offsets, const float* y,
                                       const float* log_sums, float* dqkv, float* scratch, int64_t count, int64_t batch,
-                                      int64_t length, int64_t heads, int64_t head_width) {
+                                      int64_t length, int64_t heads, int64_t head_width, bool causal,
+                                      Dropout dropout) {
     const dim3 blocks(heads, batch, 2 * blocks_of(length, TILE));
     const uintptr_t addresses = (uintptr_t)dy | (uintptr_t)qkv | (uintptr_t)y | (uintptr_t)dqkv;
     const AttentionShape shape = attention_shape(count, head_width, addresses);
-    attention_backward_kernel<<<blocks, TILE_THREADS>>>(dy, qkv, offsets, y, log_sums, dqkv, shape);
+    if (causal)
+        attention_backward_kernel<true><<<blocks, TILE_THREADS>>>(dy, qkv, offsets, y, log_sums, dqkv, shape, dropout);
+    else
+        attention_backward_kernel<false><<<blocks, TILE_THREADS>>>(dy, qkv, offsets, y, log_sums, dqkv, shape, dropout);
 }

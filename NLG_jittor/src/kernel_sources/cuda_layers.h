@@ -2,7 +2,7 @@
 #pragma once
 // One block a row.
 static __global__ void layer_norm_forward_kernel(const float* x, const float* weight, const float* bias, float* y,
-                                                 float* means, float* scales, int width) {
+                                                 float* means, float* scales, int width, float eps) {
     x += blockIdx.x * (int64_t)width;
     y += blockIdx.x * (int64_t)width;
     float sum[1] = {}, squares[1] = {};
@@ -11,14 +11,14 @@ static __global__ void layer_norm_forward_kernel(const float* x, const float* we
     const float mean = sum[0] / width;
     for (int i = threadIdx.x; i < width; i += ROW_THREADS) squares[0] += (x[i] - mean) * (x[i] - mean);
     block_sums(squares);
-    const float scale = 1.f / sqrtf(squares[0] / width + 1e-5f);
+    const float scale = 1.f / sqrtf(squares[0] / width + eps);
     for (int i = threadIdx.x; i < width; i += ROW_THREADS) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
     if (threadIdx.x == 0) { means[blockIdx.x] = mean; scales[blockIdx.x] = scale; }
 }
 
 static inline void layer_norm_forward(const float* x, const float* weight, const float* bias, float* y, float* means,
-                                      float* scales, int64_t rows, int64_t width) {
-    layer_norm_forward_kernel<<<rows, ROW_THREADS>>>(x, weight, bias, y, means, scales, width);
+                                      float* scales, int64_t rows, int64_t width, float eps) {
+    layer_norm_forward_kernel<<<rows, ROW_THREADS>>>(x, weight, bias, y, means, scales, width, eps);
 }
 
 static __global__ void layer_norm_backward_kernel(const float* dy, const float* x, const float* weight,
@@ -98,15 +98,33 @@ static inline void take_rows(const int* indices, const float* x, float* y, int64
     take_weights(indices, x, y, count, width, FP32);
 }
 
-static __global__ void add_rows_kernel(const int* indices, const float* dy, float* x, int64_t count, int width) {
-    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
-    if (i < count) atomicAdd(x + indices[i / width] * (int64_t)width + i % width, dy[i]);
+// A warp has a row of x and up to ADD_COLUMNS of its columns, and goes through all indices, so that the order of a sum
+// is always the same.
+const int ADD_COLUMNS = 256, ADD_WARPS = 8;
+static __global__ void add_rows_kernel(const int* indices, const float* dy, float* x, int count, int64_t rows,
+                                       int width) {
+    const int64_t row = blockIdx.x * (int64_t)ADD_WARPS + threadIdx.x / 32;
+    const int lane = threadIdx.x % 32, begin = blockIdx.y * ADD_COLUMNS + lane;
+    if (row >= rows) return;
+    float sums[ADD_COLUMNS / 32] = {};
+    for (int place = 0; place < count; place += 32) {
+        unsigned hits = __ballot_sync(0xffffffffu, place + lane < count && indices[place + lane] == row);
+        for (; hits; hits &= hits - 1) {
+            const float* from = dy + (place + __ffs(hits) - 1) * (int64_t)width;
+            #pragma unroll
+            for (int k = 0; k < ADD_COLUMNS / 32; k++)
+                if (begin + 32 * k < width) sums[k] += from[begin + 32 * k];
+        }
+    }
+    #pragma unroll
+    for (int k = 0; k < ADD_COLUMNS / 32; k++)
+        if (begin + 32 * k < width) x[row * width + begin + 32 * k] = sums[k];
 }
 
 // x (rows, width) = 0, then x[indices] += dy (count, width)
 static inline void add_rows(const int* indices, const float* dy, float* x, int64_t count, int64_t rows, int64_t width) {
-    cudaMemsetAsync(x, 0, rows * width * 4);
-    add_rows_kernel<<<blocks_of(count * width, 256), 256>>>(indices, dy, x, count * width, width);
+    add_rows_kernel<<<dim3(blocks_of(rows, ADD_WARPS), blocks_of(width, ADD_COLUMNS)), 32 * ADD_WARPS>>>(
+        indices, dy, x, count, rows, width);
 }
 
 const int LOSS_THREADS = 512;
@@ -180,21 +198,40 @@ static inline void scale(const float* x, const float* factor, float* y, int64_t 
     scale_kernel<<<blocks_of(count, 256), 256>>>(x, factor, y, count);
 }
 
-// One block for the whole array, so that the order of the sum is always the same.
-static __global__ void add_squares_kernel(const float* x, int64_t count, double* sum) {
-    __shared__ double shares[1024];
-    double total = 0;
-    for (int64_t i = threadIdx.x; i < count; i += 1024) total += (double)x[i] * x[i];
+// Blocks have equal shares of the array, and one block adds up theirs, so that the order of the sum is always the same.
+const int SQUARE_BLOCKS = 512, SQUARE_THREADS = 256;
+
+// The sum of a block's numbers, for its first thread.
+static __device__ double block_total(double total) {
+    __shared__ double shares[SQUARE_THREADS];
     shares[threadIdx.x] = total;
-    for (int half = 512; half; half >>= 1) {
+    for (int half = SQUARE_THREADS / 2; half; half >>= 1) {
         __syncthreads();
         if (threadIdx.x < half) shares[threadIdx.x] += shares[threadIdx.x + half];
     }
-    if (threadIdx.x == 0) *sum += shares[0];
+    return shares[0];
 }
 
-static inline void add_squares(const float* x, int64_t count, double* sum) {
-    add_squares_kernel<<<1, 1024>>>(x, count, sum);
+static __global__ void squares_kernel(const float* x, int64_t count, double* parts) {
+    double total = 0;
+    for (int64_t i = blockIdx.x * (int64_t)SQUARE_THREADS + threadIdx.x; i < count; i += gridDim.x * SQUARE_THREADS)
+        total += (double)x[i] * x[i];
+    total = block_total(total);
+    if (threadIdx.x == 0) parts[blockIdx.x] = total;
+}
+
+static __global__ void add_parts_kernel(const double* parts, int count, double* sum) {
+    double total = 0;
+    for (int i = threadIdx.x; i < count; i += SQUARE_THREADS) total += parts[i];
+    total = block_total(total);
+    if (threadIdx.x == 0) *sum += total;
+}
+
+// *sum += the sum of the squares of x (count); parts: room for SQUARE_BLOCKS numbers.
+static inline void add_squares(const float* x, int64_t count, double* sum, double* parts) {
+    const int needed = blocks_of(count, SQUARE_THREADS), blocks = needed < SQUARE_BLOCKS ? needed : SQUARE_BLOCKS;
+    squares_kernel<<<blocks, SQUARE_THREADS>>>(x, count, parts);
+    add_parts_kernel<<<1, SQUARE_THREADS>>>(parts, blocks, sum);
 }
 
 static inline void set_zero(void* array, int64_t bytes) { cudaMemsetAsync(array, 0, bytes); }

@@ -9,7 +9,7 @@ import jittor as jt
 import numpy as np
 
 import device
-from kernel_sources.launch import run, scratch
+from kernel_sources.launch import is_half, run, scratch
 
 
 def dropout_numbers(dropout):
@@ -42,21 +42,33 @@ class Dropped(jt.Function):
         return self.execute(gradient, self.dropout), None
 
 
-class LayerNorm(jt.Function):
-    """``(..., width)`` to the same: normalised over the last axis, variance in two passes, eps 1e-5."""
+LAYER_NORM_BACKWARD = """
+layer_norm_backward(in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, in3_shape0, in2_shape0);
+"""
+LAYER_NORM_WEIGHTS_BACKWARD = """
+layer_norm_weights_backward(in0_p, in1_p, in3_p, in4_p, out1_p, out2_p, in3_shape0, in2_shape0);
+"""
 
-    def execute(self, x, weight, bias):
+
+class LayerNorm(jt.Function):
+    """``(..., width)`` to the same: normalised over the last axis, variance in two passes."""
+
+    def execute(self, x, weight, bias, eps):
         rows = x.numel() // x.shape[-1]
         result, means, scales = run(
-            "layer_norm_forward(in0_p, in1_p, in2_p, out0_p, out1_p, out2_p, out1_shape0, in1_shape0);",
-            [x, weight, bias], [x.shape, (rows,), (rows,)])
-        self.saved = x, weight, means, scales
+            "layer_norm_forward(in0_p, in1_p, in2_p, out0_p, out1_p, out2_p, out1_shape0, in1_shape0, "
+            "(float)data[\"eps\"]);", [x, weight, bias], [x.shape, (rows,), (rows,)], eps=eps)
+        self.saved, self.is_trained = (x, weight, means, scales), not weight.is_stop_grad()
         return result
 
     def grad(self, gradient):
-        result, = run("layer_norm_backward(in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, in3_shape0, in2_shape0);",
-                      [gradient, *self.saved], [gradient.shape])
-        return result, None, None
+        inputs, width = [gradient, *self.saved], self.saved[1].shape
+        if self.is_trained:
+            dx, d_weight, d_bias = run(LAYER_NORM_BACKWARD + LAYER_NORM_WEIGHTS_BACKWARD, inputs,
+                                       [gradient.shape, width, width])
+            return dx, d_weight, d_bias, None
+        dx, = run(LAYER_NORM_BACKWARD, inputs, [gradient.shape])
+        return dx, None, None, None
 
 
 LINEAR = """
@@ -67,6 +79,9 @@ weight_product(in0_p, in1_p, out0_p, rows, from, to, false, 1.f, (int)data["prec
 LINEAR_BACKWARD = """
 const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / to;
 weight_product(in0_p, in1_p, out0_p, rows, to, from, true, 0.f, (int)data["precision"], (float*)out1_p);
+"""
+LINEAR_WEIGHTS_BACKWARD = LINEAR_BACKWARD + """
+linear_weights_backward(in2_p, in0_p, out2_p, out3_p, rows, from, to, (int)data["precision"]);
 """
 LORA = """
 const Lora lora = {(int)data["r"], (int)data["enabled"], (int)data["width"],
@@ -86,18 +101,33 @@ lora_backward(in0_p, in2_p, in3_p, in4_p, in5_p, out0_p, out2_p, out3_p, out4_p,
 """
 
 
+def rounded(weight):
+    """Returns a weight as products want it; one that is trained is kept in float32 and rounded for each product."""
+    if not is_half() or weight.dtype != "float32":
+        return weight
+    result, = run('round_weight(in0_p, out0_p, in0->num, (int)data["precision"]);', [weight],
+                  [(weight.shape, "uint16" if jt.flags.use_cuda else "float32")])
+    return result
+
+
 class Linear(jt.Function):
-    """``x @ weight + bias``: ``(..., in)`` to ``(..., out)``; weight ``(in, out)`` of kernels.frozen."""
+    """``x @ weight + bias``: ``(..., in)`` to ``(..., out)``; weight ``(in, out)`` of kernels.frozen, or float32."""
 
     def execute(self, x, weight, bias):
-        self.weight = weight
-        result, _ = run(LINEAR, [x, weight, bias], [(*x.shape[:-1], weight.shape[1]), scratch(x.shape)])
+        # What is not trained is not kept, nor are its inputs.
+        self.x, self.weight = None if weight.is_stop_grad() else x, rounded(weight)
+        result, _ = run(LINEAR, [x, self.weight, bias], [(*x.shape[:-1], weight.shape[1]), scratch(x.shape)])
         return result
 
     def grad(self, gradient):
-        result, _ = run(LINEAR_BACKWARD, [gradient, self.weight],
-                        [(*gradient.shape[:-1], self.weight.shape[0]), scratch(gradient.shape)])
-        return result, None, None
+        inputs, width = [gradient, self.weight], self.weight.shape[1]
+        outputs = [(*gradient.shape[:-1], self.weight.shape[0]), scratch(gradient.shape)]
+        if self.x is None:
+            dx, _ = run(LINEAR_BACKWARD, inputs, outputs)
+            return dx, None, None
+        dx, _, d_weight, d_bias = run(LINEAR_WEIGHTS_BACKWARD, [*inputs, self.x],
+                                      [*outputs, self.weight.shape, (width,)])
+        return dx, d_weight, d_bias
 
 
 class LoraLinear(jt.Function):
@@ -148,45 +178,6 @@ class Gelu(jt.Function):
         return result
 
 
-ATTENTION = """
-const int64_t heads = (int64_t)data["heads"], length = (int64_t)data["length"], batch = in0_shape0 - 1;
-const int64_t count = in1_shape0, head_width = in1_shape1 / 3 / heads;
-"""
-ATTENTION_FORWARD = ATTENTION + """
-attention_forward(in1_p, in0_p, out0_p, out1_p, count, batch, length, heads, head_width);
-"""
-ATTENTION_BACKWARD = ATTENTION + """
-attention_backward(in4_p, in1_p, in0_p, in2_p, in3_p, out0_p, out1_p, count, batch, length, heads, head_width);
-"""
-
-
-class Attention(jt.Function):
-    """Causal self-attention over sequences that lie one after another.
-
-    Args:
-        fused: ``(count, 3 * width)``, queries, keys and values side by side, each ``(heads, head_width)``.
-        heads: number of heads.
-        offsets, length: of common.run.batching.Packed.
-
-    Returns:
-        ``(count, width)``.
-    """
-
-    def execute(self, fused, heads, offsets, length):
-        count, width = fused.shape
-        # A processor keeps the softmax, a GPU the logarithm of its denominator.
-        kept = (heads, count) if jt.flags.use_cuda else (offsets.shape[0] - 1, heads, length, length)
-        self.numbers = {"heads": heads, "length": length}
-        result, softmax = run(ATTENTION_FORWARD, [offsets, fused], [(count, width // 3), kept], **self.numbers)
-        self.saved = offsets, fused, result, softmax
-        return result
-
-    def grad(self, gradient):
-        result, _ = run(ATTENTION_BACKWARD, [*self.saved, gradient], [self.saved[1].shape, self.saved[3].shape],
-                        **self.numbers)
-        return result, None, None, None
-
-
 class TakeRows(jt.Function):
     """Rows ``indices`` of ``x (..., width)``, as ``(count, width)``; where one comes twice its gradients add up."""
 
@@ -218,26 +209,58 @@ for (int64_t first = 0; first < rows; first += chunk) {
 """
 
 
+TOKEN_LOSSES_BACKWARD = """
+const int precision = (int)data["precision"];
+const int64_t rows = in0_shape0, width = in0_shape1, vocabulary = in1_shape0, chunk = out2_shape0;
+for (int64_t first = 0; first < rows; first += chunk) {
+    const int64_t count = rows - first < chunk ? rows - first : chunk;
+    weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision,
+                   (float*)out3_p);
+    cross_entropy_rows(out2_p, in2_p + first, out4_p + first, count, vocabulary, (float)data["smoothing"], true,
+                       (float)data["scale"]);
+    weight_product(out2_p, in1_p, out0_p + first * width, count, vocabulary, width, false, 0.f, precision,
+                   (float*)out3_p);
+    scale_rows(in3_p + first, out2_p, count, vocabulary);
+    scale_rows(in3_p + first, out0_p + first * width, count, width);
+    add_slopes(out2_p, in0_p + first * width, out1_p, count, vocabulary, width, first == 0, precision);
+}
+"""
+
+
 class TokenLosses(jt.Function):
     """Label-smoothed cross-entropy of the logits ``hidden @ embedding.T``: ``(count, width)`` to ``(count,)``.
 
-    Logits exist for a few rows at a time; the losses' slopes are taken at once, for the embedding needs none.
+    Logits exist for a few rows at a time. The losses' slopes are taken at once where the embedding is frozen; where it
+    is trained, its gradient needs the losses', and the backward pass makes the logits anew.
 
     Args:
         hidden: ``(count, width)``.
-        embedding: ``(vocabulary, width)`` of kernels.frozen.
+        embedding: ``(vocabulary, width)`` of kernels.frozen, or float32.
         targets: ``(count,)``.
         smoothing: share of the loss that is the mean over the vocabulary.
     """
 
     def execute(self, hidden, embedding, targets, smoothing):
-        chunk = min(hidden.shape[0], 256 if jt.flags.use_cuda else 64), embedding.shape[0]
+        self.is_trained, embedding = not embedding.is_stop_grad(), rounded(embedding)
+        self.chunk = min(hidden.shape[0], 256 if jt.flags.use_cuda else 64), embedding.shape[0]
         # fp16 has no numbers as small as most of a softmax's
         self.scale = 1024.0 if device.precision() == "fp16" else 1.0
+        self.saved, self.smoothing = (hidden, embedding, targets), smoothing
         losses, self.slopes, _, _ = run(
-            TOKEN_LOSSES, [hidden, embedding, targets], [targets.shape, hidden.shape, chunk, scratch(chunk)],
-            smoothing=smoothing, gradient=not jt.flags.no_grad, scale=self.scale)
+            TOKEN_LOSSES, [hidden, embedding, targets],
+            [targets.shape, (1,) if self.is_trained else hidden.shape, self.chunk, scratch(self.chunk)],
+            smoothing=smoothing, gradient=not (jt.flags.no_grad or self.is_trained), scale=self.scale)
+        if not self.is_trained:
+            self.saved = None
         return losses
 
     def grad(self, gradient):
-        return self.slopes * (gradient * (1.0 / self.scale)).unsqueeze(1), None, None, None
+        gradient = gradient * (1.0 / self.scale)
+        if not self.is_trained:
+            return self.slopes * gradient.unsqueeze(1), None, None, None
+        hidden, embedding, targets = self.saved
+        d_hidden, d_embedding, *_ = run(
+            TOKEN_LOSSES_BACKWARD, [hidden, embedding, targets, gradient],
+            [hidden.shape, embedding.shape, self.chunk, scratch(self.chunk), targets.shape], smoothing=self.smoothing,
+            scale=self.scale)
+        return d_hidden, d_embedding, None, None

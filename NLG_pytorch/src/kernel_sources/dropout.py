@@ -1,4 +1,4 @@
-"""LoRA's dropout as one Triton kernel, forward and backward the same; common/run/dropout.py says what it computes."""
+"""Dropout as one Triton kernel, forward and backward the same; common/run/dropout.py says what it computes."""
 
 import torch
 import triton
@@ -6,7 +6,7 @@ import triton.language as tl
 
 from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
-BLOCK = 1024
+LARGEST_BLOCK = 1024
 
 
 @triton.jit
@@ -18,24 +18,26 @@ def mixed(x, first: tl.constexpr, second: tl.constexpr):
 
 
 @triton.jit
-def dropout_kernel(x, y, step_key, token_keys, stream, threshold, kept_factor, width, mix0: tl.constexpr,
+def dropout_kernel(x, y, step_key, token_keys, stream, threshold, kept_factor, heads, count, width, mix0: tl.constexpr,
                    mix1: tl.constexpr, token_factor: tl.constexpr, feature_factor: tl.constexpr, block: tl.constexpr):
-    """Writes a part of a token's features, x times 0 or the factor of what is kept."""
-    token = tl.program_id(0)
-    features = tl.program_id(1) * block + tl.arange(0, block)
+    """Writes a part of a row of x ``(batch, heads, count, width)``, times 0 or the factor of what is kept."""
+    row = tl.program_id(0)
+    columns = tl.program_id(1) * block + tl.arange(0, block)
+    by_head = row // count
+    token = by_head // heads * count + row % count
     key = mixed(tl.load(step_key).to(tl.uint32, bitcast=True) + stream.to(tl.uint32), mix0, mix1)
     key = mixed(tl.load(token_keys + token).to(tl.uint32, bitcast=True) * token_factor + key, mix0, mix1)
-    h = key + features.to(tl.uint32) * feature_factor
+    h = key + (columns * heads + by_head % heads).to(tl.uint32) * feature_factor
     h = (h ^ (h >> 15)) * mix1
     factor = tl.where(h.to(tl.int32, bitcast=True) >= threshold, kept_factor, 0.0)
-    places = token.to(tl.int64) * width + features
-    inside = features < width
+    places = row.to(tl.int64) * width + columns
+    inside = columns < width
     values = tl.load(x + places, mask=inside).to(tl.float32) * factor
     tl.store(y + places, values.to(y.dtype.element_ty), mask=inside)
 
 
 class Dropped(torch.autograd.Function):
-    """``(count, width)`` on a GPU to the same, with the elements dropped that a common.run.dropout.Dropout names."""
+    """What kernels.dropped_out drops of ``(count, width)`` or ``(batch, heads, count, width)`` on a GPU."""
 
     @staticmethod
     def forward(context, x, dropout):
@@ -50,9 +52,11 @@ class Dropped(torch.autograd.Function):
     def masked(x, dropout):
         x = x.contiguous()
         y = torch.empty_like(x)
-        count, width = x.shape
+        count, width = x.shape[-2:]
+        heads = x.shape[1] if x.dim() == 4 else 1
         stream = (dropout.stream + 1) * STREAM % 2**32
-        dropout_kernel[count, triton.cdiv(width, BLOCK)](
-            x, y, dropout.step_key, dropout.token_keys, stream - 2**32 if stream >= 2**31 else stream,
-            dropout.threshold, dropout.kept_factor, width, *MIX, TOKEN, FEATURE, BLOCK)
+        block = min(LARGEST_BLOCK, triton.next_power_of_2(width))
+        dropout_kernel[x.numel() // width, triton.cdiv(width, block)](
+            x, y, dropout.step_key, dropout.token_keys.contiguous(), stream - 2**32 if stream >= 2**31 else stream,
+            dropout.threshold, dropout.kept_factor, heads, count, width, *MIX, TOKEN, FEATURE, block)
         return y

@@ -1,6 +1,11 @@
 """How stages are run, and what is taken out of a program's output before it is kept."""
 
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +63,101 @@ def test_a_stage_runs_with_the_variables_of_its_own_python(tmp_path, monkeypatch
                                   (str(python.with_name("own")), "path=/of/another optimize=2 unbuffered=1")):
         run_command(Command("stage", [interpreter], tree, [], [], tmp_path / "log"), tmp_path / "stamps", force=True)
         assert capsys.readouterr().out.splitlines()[-1] == expected
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from common.drivers.commands import Command, run_command
+from common.errors import run_main
+
+def main(argv):
+    folder = Path(argv[0])
+    command = Command("stage", [sys.executable, str(folder / "stage.py")], folder, [], [folder / "out"],
+                      folder / "log", resuming=("--resume",))
+    run_command(command, folder / "stamps", force=False)
+
+run_main(main)
+"""
+STAGE = """
+import signal, sys, time
+from pathlib import Path
+
+def stop(number, frame):
+    time.sleep(0.2)  # it has something to bring to an end
+    Path("ended").write_text(signal.Signals(number).name)
+    sys.exit(128 + number)
+
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+print("begun", *sys.argv[1:], flush=True)
+while not Path("go").exists():
+    print("x" * 1000, flush=True)
+    time.sleep(0.01)
+Path("out").touch()
+"""
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """A driver in the middle of its stage, which prints without end."""
+    (tmp_path / "stage.py").write_text(STAGE)
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    assert process.stdout.readline().endswith("stage.py --resume\n")
+    assert process.stdout.readline() == "begun --resume\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def ended(folder):
+    """Returns which signal the stage ended by, once it has."""
+    for _ in range(500):
+        if (folder / "ended").exists() and (folder / "ended").read_text():
+            return (folder / "ended").read_text()
+        time.sleep(0.02)
+    raise AssertionError("the stage did not end")
+
+
+@pytest.mark.parametrize("number, status, word", [
+    (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_a_signal_is_handed_on_once_and_waited_for(tmp_path, driver, number, status, word, whole_group):
+    """A terminal sends Ctrl-C to a whole group of processes, another program SIGTERM to one."""
+    (os.killpg if whole_group else os.kill)(driver.pid, number)
+    error = driver.communicate(timeout=30)[1]
+    assert (tmp_path / "ended").read_text() == signal.Signals(number).name
+    assert driver.returncode == status
+    assert error == f"note: the stage stage was cut off; the same command goes on with it\n-c: {word}\n"
+    assert os.listdir(tmp_path / "stamps") == []
+
+
+def test_a_reader_that_goes_ends_the_stage_too(tmp_path, driver):
+    driver.stdout.close()
+    assert driver.wait(30) == 141 and driver.stderr.read() == ""
+    assert (tmp_path / "ended").read_text() == "SIGTERM"
+
+
+def test_a_killed_drivers_stage_ends_too(tmp_path, driver):
+    driver.kill()
+    assert ended(tmp_path) == "SIGTERM"
+
+
+def test_a_second_driver_leaves_the_first_ones_log_alone(tmp_path, driver):
+    second = subprocess.run([sys.executable, "-c", DRIVER, tmp_path], cwd=ROOT, text=True, capture_output=True)
+    assert second.returncode == 2 and second.stdout == ""
+    assert f"error: the stage stage in {tmp_path}: is in use by -c (process {driver.pid} on " in second.stderr
+    (tmp_path / "go").touch()
+    assert driver.communicate(timeout=30)[1] == "" and driver.returncode == 0
+    assert "\nbegun --resume\n" in (tmp_path / "log").read_text()
+
+
+def test_a_forced_stage_is_not_resumed(tmp_path, capsys):
+    command = Command("stage", [sys.executable, "-c", "import sys; print(sys.argv[1:])"], tmp_path, [], [],
+                      tmp_path / "log", resuming=("--resume",))
+    for force, printed in ((False, "['--resume']"), (True, "[]")):
+        run_command(command, tmp_path / "stamps", force)
+        assert capsys.readouterr().out.splitlines()[-1] == printed
+    run_command(command, tmp_path / "stamps", False)  # the stamp holds for both
+    assert "[stage] done before" in capsys.readouterr().out

@@ -92,11 +92,11 @@ OF_ALIGNMENT = ("steps", "contexts")  # flags of align.py alone
 INTEGERS = {"seq_len": (2, 1024), "lora_dim": (0, 1024), "random_seed": (0, 2**31 - 1), "train_batch_size": (1, 2**15),
             "valid_batch_size": (1, 2**15), "grad_acc": (1, 9), "warmup_step": (0, 2**31 - 1),
             **dict.fromkeys(("max_epoch", "max_step", "log_interval", "eval_interval", "save_interval", "eval_epoch",
-                             "batch_size", *OF_ALIGNMENT), (1, 2**31 - 1)),
+                             "keep_last", "batch_size", *OF_ALIGNMENT), (1, 2**31 - 1)),
             "eval_len": (1, 511), "min_length": (0, 64), "beam": (1, 50257), "no_repeat_ngram_size": (0, 2**31 - 1),
             "eos_token_id": (0, 50256)}
 NUMBERS = {"lora_alpha": ("1e-9", "3e38", "0", "-1", "4e38"), "clip": ("0", "3e38", "-1e-9", "4e38"),
-           **dict.fromkeys(("lr", "weight_decay"), ("0", "3e38", "-1e-9", "4e38")),
+           **dict.fromkeys(("lr", "weight_decay", "state_minutes"), ("0", "3e38", "-1e-9", "4e38")),
            **dict.fromkeys(("label_smooth", "lora_dropout", "adam_beta1", "adam_beta2"), ("0", ".999", "-1e-9", "1")),
            "adam_epislon": ("1e-30", "1", "0", "-1", "1e-31"), "length_penalty": ("-100", "100", "-101", "1e6"),
            "repetition_penalty": ("1e-6", "1e6", "0", "-1", "1e7")}

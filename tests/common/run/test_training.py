@@ -4,42 +4,16 @@ import json
 import math
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.files import read_json, write_json_lines
+from common.files import read_json
 from common.model.initial_weights import RANDOM
 from common.model.lora_file import LoraRecord, save_lora
-from common.run.steps import Steps
 from common.run.training import plan_of, planned_steps, run_training
-
-
-@pytest.fixture
-def arguments(tmp_path):
-    rows = str(tmp_path / "rows.jsonl")
-    write_json_lines(rows, ({"context": [index + 1, 9], "completion": [3, 4]} for index in range(10)))
-    return SimpleNamespace(
-        train_data=rows, valid_data=rows, train_batch_size=4, valid_batch_size=4, seq_len=16, obj="clm", grad_acc=1,
-        lr=1.0, warmup_step=2, scheduler="linear", max_epoch=3, max_step=None, i_steps=[0], i_lrs=[0.0], log_interval=2,
-        eval_interval=5, save_interval=4, eval_epoch=1, no_shuffle=False, random_seed=1, init_checkpoint=RANDOM,
-        lora_checkpoint=None, overwrite=False, work_dir=str(tmp_path / "work"))
-
-
-# The ten rows of validation are three batches, which come together.
-def made_up_steps(seen, losses=lambda step: 2.0 - step / 10, valid_loss=1.5):
-    def train(batch, learning_rate, is_update):
-        seen.append((len(batch.offsets) - 1, learning_rate, is_update))
-        return losses(sum(len(entry) == 3 for entry in seen))
-
-    def save(path, step):
-        seen.append((path, step))
-        Path(path).write_text(str(step))
-    steps = Steps(train=train, validate=lambda batch: 3 * valid_loss, save=save, peak_memory_bytes=lambda: 1 << 20,
-                  description={"framework": "made up"})
-    return lambda arguments: steps
+from tests.common.run.made_up_steps import made_up_steps
 
 
 def no_model(arguments):
@@ -92,7 +66,7 @@ def test_the_shorter_of_steps_and_epochs_ends_the_run(arguments):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(arguments):
-    with pytest.raises(UserError, match="the loss of step 5 is nan: training has diverged"):
+    with pytest.raises(UserError, match="the loss of step 5, of rows .* of .*, is nan: training has diverged"):
         run_training(arguments, made_up_steps([], lambda step: math.nan if step == 5 else 1.0))
 
 
@@ -101,7 +75,7 @@ def test_nothing_is_saved_behind_a_loss_that_is_no_number(arguments, interval, l
     seen = []
     arguments.save_interval = arguments.log_interval = 100
     setattr(arguments, interval, 2)
-    with pytest.raises(UserError, match="the loss of step 5 is inf"):
+    with pytest.raises(UserError, match="the loss of step 5, of rows .*, is inf"):
         run_training(arguments, made_up_steps(seen, lambda step: math.inf if step == 5 else 1.0))
     assert max(entry[1] for entry in seen if len(entry) == 2) == last_saved
     assert not Path(arguments.work_dir, "train_summary.json").exists()

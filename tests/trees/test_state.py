@@ -1,0 +1,83 @@
+"""A training of the tree under test that goes on from its state computes the same bits as one that was not stopped."""
+
+import numpy as np
+import pytest
+
+from common.model.initial_weights import RANDOM
+from common.model.lora_file import is_lora
+from common.run.batching import make_batch
+from common.run.dropout import step_key
+from tests import DEVICE
+from tests.oracles.make_oracle import ROWS
+from tests.trees.small_model import arguments as small_arguments
+from tests.trees.small_model import model_of
+
+import device
+from gpt2_ft import build_steps
+from lora import trained_state_dict
+
+pytestmark = pytest.mark.usefixtures("on_device")
+
+
+def arguments(*flags):
+    return small_arguments("--init_checkpoint", RANDOM, *flags)
+
+
+def trained(steps, grad_acc, first, last):
+    """Trains from one step to another; returns the losses."""
+    return [float(steps.train(make_batch(ROWS, 48, step_key=step_key(1, step)), 0.01, step % grad_acc == 0))
+            for step in range(first, last + 1)]
+
+
+@pytest.mark.parametrize("flags, stop", [
+    ((), 4), (("--lora_dropout", "0.1", "--clip", "0.5"), 1), (("--grad_acc", "3"), 6),
+    (("--grad_acc", "3", "--lora_dropout", "0.1"), 5), (("--fp16",), 4)])
+def test_it_goes_on_to_the_same_bits(oracle, flags, stop):
+    parsed = arguments(*flags)
+    device.set_up(DEVICE, 1, parsed.precision)
+    last, results = 9, []
+    for stops in (False, True):
+        model = model_of(oracle, parsed)
+        steps = build_steps(parsed, model)
+        losses = trained(steps, parsed.grad_acc, 1, stop)
+        if stops:
+            state = steps.state()
+            assert all(np.isfinite(array).all() for array in state.values())
+            trained(steps, parsed.grad_acc, stop + 1, last)  # what it holds is a copy, which this does not touch
+            model = model_of(oracle, parsed)
+            steps = build_steps(parsed, model)
+            steps.load_state(state)
+        losses += trained(steps, parsed.grad_acc, stop + 1, last)
+        results.append((losses, trained_state_dict(model, is_lora), steps.state()))
+    (losses, weights, state), (losses_again, weights_again, state_again) = results
+    assert losses_again == losses
+    for found, expected in ((weights_again, weights), (state_again, state)):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert found[name].tobytes() == expected[name].tobytes(), name
+
+
+def test_a_training_under_way_takes_on_a_state(oracle):
+    """On a GPU its recorded steps go on from it, on the same memory."""
+    parsed = arguments("--grad_acc", "2")
+    model = model_of(oracle, parsed)
+    steps = build_steps(parsed, model)
+    trained(steps, 2, 1, 3)
+    state = steps.state()
+    losses = trained(steps, 2, 4, 8)
+    weights = trained_state_dict(model, is_lora)
+    steps.load_state(state)
+    assert trained(steps, 2, 4, 8) == losses
+    assert all((trained_state_dict(model, is_lora)[name] == weights[name]).all() for name in weights)
+
+
+def test_the_loss_scale_is_part_of_the_state(oracle):
+    parsed = arguments("--fp16")
+    device.set_up(DEVICE, 1, parsed.precision)
+    steps = build_steps(parsed, model_of(oracle, parsed))
+    trained(steps, 1, 1, 3)
+    state = steps.state()
+    assert (state["step_count"], state["good_steps"]) == (3, 3) and state["loss_scale"] == 65536
+    steps.load_state({**state, "loss_scale": np.array(8.0), "step_count": np.array(2.0)})
+    again = steps.state()
+    assert (again["loss_scale"], again["step_count"]) == (8, 2)
