@@ -13,6 +13,7 @@ import pytest
 from common import frameworks
 from common.drivers import commands
 from common.drivers.commands import Command, cleaned, run_command
+from common.errors import UserError
 from common.paths import ROOT
 
 
@@ -161,3 +162,14 @@ def test_a_forced_stage_is_not_resumed(tmp_path, capsys):
         assert capsys.readouterr().out.splitlines()[-1] == printed
     run_command(command, tmp_path / "stamps", False)  # the stamp holds for both
     assert "[stage] done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status, expected", [(1, 2), (2, 2), (3, 3), (130, 130), (143, 143), (141, 2), (-9, 2),
+                                              (-2, 130)])
+def test_a_driver_ends_as_its_stage_where_that_tells_the_reason(tmp_path, status, expected):
+    ending = f"import os, sys; sys.exit({status}) if {status} > 0 else os.kill(os.getpid(), -{status})"
+    command = Command("stage", [sys.executable, "-c", f"import signal; signal.signal(2, signal.SIG_DFL); {ending}"],
+                      tmp_path, [], [], tmp_path / "log")
+    with pytest.raises(UserError, match=f"the stage stage ended with exit status {status}; ") as found:
+        run_command(command, tmp_path / "stamps", force=True)
+    assert found.value.status == expected
