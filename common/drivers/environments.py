@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 
 from common.cpp_compiler import check_cpp_compiler, check_folders
-from common.errors import UserError, note, status_after
+from common.errors import USER_ERROR, UserError, note, status_after
 from common.files import atomic_write, read_json, sha256_of, write_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, clean_variables
 from common.paths import ROOT, what_cannot_be_written
@@ -120,9 +120,10 @@ def check_imports(framework, python):
     try:
         run([python, "-c", IMPORTS], folder=ROOT / f"NLG_{framework}" / "src")
     except UserError as error:
+        if error.status != USER_ERROR:
+            raise
         raise UserError(f".venv_{framework} does not work: {error}. If a module is missing, pip has put it elsewhere: "
-                        f"look for target, prefix, root or user in `{python} -m pip config list`",
-                        error.status) from error
+                        f"look for target, prefix, root or user in `{python} -m pip config list`") from error
 
 
 def is_usable(python):
