@@ -85,8 +85,8 @@ def test_a_full_disk_is_a_sentence_and_another_failure_of_the_compiler_stays(hom
             raise error
         if expected is UserError:
             assert found.value.status == FULL_DISK
-            assert str(found.value) == (f"Jittor could not compile: the disk of {cache.cache_folder()} is full, 5 MiB are "
-                                        "left; make room, then run it again")
+            assert str(found.value) == (f"Jittor could not compile: the disk of {cache.cache_folder()} is full, 5 MiB "
+                                        "are left; make room, then run it again")
 
 
 @pytest.fixture(scope="module")
