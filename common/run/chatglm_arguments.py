@@ -66,8 +66,9 @@ class _Parser(argparse.ArgumentParser):
             raise UserError(f"{where}--{name}: {REFUSED[name]}")
         known = [option.lstrip("-") for option in self._option_string_actions]
         near = [here for here, others in SYNONYMS.items() if name in others and here in known]
-        near = near or difflib.get_close_matches(name, known, 1, 0)
-        raise UserError(f"{where}--{shortened(name)[1:-1]}: no such name; did you mean --{near[0]}? --help lists them")
+        near = near or difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"did you mean --{near[0]}? " if near else ""
+        raise UserError(f"{where}--{shortened(name)[1:-1]}: no such name; {hint}--help lists them")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -290,7 +291,7 @@ def flags_of_chatglm(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         flags, rest = given_flags(parser, words)
         found.append((flags, rest, parser))
     (training, rest, parser), (generation, others, _) = found
-    for word in rest:
-        if word in others or not word.startswith("--"):
+    for word in [word for word in rest if word.startswith("--") and word in others] or words[:1]:
+        if word in rest and (word in others or not word.startswith("--")):
             parser.refuse(word, "")
     return training, generation

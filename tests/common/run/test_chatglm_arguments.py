@@ -52,6 +52,7 @@ def test_a_file_and_flags_say_the_same(parse_file):
 @pytest.mark.parametrize("members, sentence", [
     ({"lora_rank": 8}, r"config.json: --lora_rank: no such name; did you mean --lora_r\?"),
     ({"learning_rat": 1}, r"did you mean --learning_rate\?"),
+    ({"foo": 1}, "--foo: no such name; --help lists them"),
     ({"lr": 1}, r"did you mean --learning_rate\?"),
     ({"do_predict": True}, "generated and scored by chatglm2_generate.py"),
     ({"pre_seq_len": 128}, "prefix tuning is not offered"),
