@@ -91,3 +91,15 @@ def test_resuming(value, resume, lora):
 def test_what_generation_refuses(words, sentence):
     with pytest.raises(UserError, match=sentence):
         chatglm_generation_arguments(["--model_name_or_path", "random", *words], "")
+
+
+def test_several_processes_are_refused(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="torchrun has started 2 processes: this program runs as one"):
+        chatglm_training_arguments(flags(), "")
+
+
+def test_event_files():
+    assert chatglm_training_arguments(flags(report_to="tensorboard"), "").tensorboard
+    assert not chatglm_training_arguments(flags(), "").tensorboard
