@@ -17,7 +17,6 @@ from common.run.launching import place
 import kernels
 
 LAUNCHER = "mpirun"
-ENDED = "another process of this run has ended; what it said stands above"
 
 
 class Group(processes.Processes):
@@ -43,7 +42,7 @@ class Group(processes.Processes):
         try:
             return self.communicator.allgather(value)
         except RuntimeError:
-            raise UserError(ENDED) from None
+            raise processes.OthersEnded from None
 
     def sum(self, array):
         """Returns the sum of all processes' arrays of one shape."""
@@ -52,7 +51,7 @@ class Group(processes.Processes):
         try:
             self.communicator.Allreduce(mine, total, op=self.plus)
         except RuntimeError:
-            raise UserError(ENDED) from None
+            raise processes.OthersEnded from None
         return jt.array(total)
 
     def leave(self):

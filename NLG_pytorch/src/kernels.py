@@ -15,6 +15,7 @@ from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
 import device
 from kernel_sources.attention import attention
+from kernel_sources.products import product
 
 MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
@@ -76,7 +77,7 @@ def gelu(x):
 def linear(x, weight, bias):
     """``x @ weight + bias``: ``(..., in)`` to ``(..., out)`` in the dtype of the products."""
     dtype = product_dtype()
-    return torch.addmm(bias.to(dtype), x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype)).view(*x.shape[:-1], -1)
+    return product(x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype), bias.to(dtype)).view(*x.shape[:-1], -1)
 
 
 @functools.lru_cache
@@ -141,7 +142,7 @@ def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
         dropout: common.run.dropout.Dropout of the update's inputs, or None.
     """
     flat, r, enabled = x.reshape(-1, x.shape[-1]).to(weight.dtype), lora_B.shape[1], sum(enable_lora)
-    result = torch.addmm(bias, flat, weight)
+    result = product(flat, weight, bias)
     # scaling * lora_B as one (out, enabled * r) matrix, 0 where there is no update: one product for all projections.
     blocks = lora_B.view(enabled, -1, r).transpose(0, 1)
     spread = (placement(enable_lora, scaling, x.device) * blocks).reshape(-1, enabled * r)

@@ -17,15 +17,16 @@ from common.run.launching import place
 import kernels
 
 LAUNCHER = "torchrun"
-ENDED = "another process of this run has ended; what it said stands above"
 
 
 class Group(processes.Processes):
     """The processes that torchrun has started together."""
 
     def __init__(self, here):
-        # Objects and numbers on a processor go through gloo, arrays on a GPU through NCCL.
-        backend = "cpu:gloo,cuda:nccl" if torch.distributed.is_nccl_available() else "gloo"
+        # Objects and numbers on a processor go through gloo, arrays on a GPU through NCCL, which refuses to start
+        # where there is none.
+        has_nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
         torch.distributed.init_process_group(backend, rank=here.rank, world_size=here.count)
         self.rank, self.count = here.rank, here.count
 
@@ -35,7 +36,7 @@ class Group(processes.Processes):
         try:
             torch.distributed.all_gather_object(values, value)
         except RuntimeError:
-            raise UserError(ENDED) from None
+            raise processes.OthersEnded from None
         return values
 
     def sum(self, array):
@@ -43,7 +44,7 @@ class Group(processes.Processes):
         try:
             torch.distributed.all_reduce(array)
         except RuntimeError:
-            raise UserError(ENDED) from None
+            raise processes.OthersEnded from None
         return array
 
     def leave(self):

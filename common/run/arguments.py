@@ -98,6 +98,8 @@ def add_optimization(parser):
     parser.add_argument("--state_minutes", type=float, default=5.0,
                         help="minutes of training between states to resume from; 0: only upon Ctrl-C and SIGTERM")
     parser.add_argument("--keep_last", type=int, default=2, help="how many states are kept until training has ended")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write the log's numbers to event files in the work directory too")
 
 
 def _add_search(parser):

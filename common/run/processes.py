@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -17,6 +18,12 @@ import numpy as np
 from common import errors
 from common.errors import UserError
 from common.run.launching import place, speaks_first
+
+LAUNCHER_SECONDS = 10  # within which a launcher sees that a process has ended
+
+
+class OthersEnded(Exception):
+    """Another process of the run has ended; it or the launcher says why."""
 
 
 class Processes:
@@ -126,9 +133,13 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
         if end.code:
             _group.abort(end.code)
         raise
-    except BaseException:
+    except BaseException as error:
         if _group.count > 1:
-            traceback.print_exc()
-            sys.stderr.flush()
+            if isinstance(error, OthersEnded):  # the launcher ends this one too; it should see the other's end first
+                with contextlib.suppress(BaseException):
+                    time.sleep(LAUNCHER_SECONDS)
+            else:
+                traceback.print_exc()
+                sys.stderr.flush()
             _group.abort(1)
         raise

@@ -94,13 +94,15 @@ class Log:
     Args:
         folder: work directory.
         bar: tqdm bar that the lines must not disturb.
+        events: Events of TensorBoard, which get the same records, or None.
         lines: printed before the run was cut off, and now once more.
         kept_bytes: how much of ``train_log.jsonl`` in the folder belongs to them; the rest is cut off.
     """
 
-    def __init__(self, folder, bar, lines=(), kept_bytes=0):
+    def __init__(self, folder, bar, events=None, lines=(), kept_bytes=0):
         path = os.path.join(folder, LOG_FILE) if processes.is_first() else os.devnull
         self.file, self.bar, self.lines = open(path, "r+b" if kept_bytes else "wb"), bar, []
+        self.events = events
         if processes.is_first():
             self.file.truncate(kept_bytes)
             self.file.seek(kept_bytes)
@@ -116,6 +118,8 @@ class Log:
     def write(self, line, record):
         self.file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         self.file.flush()
+        if self.events:
+            self.events.add(record)
         self.say(line)
 
     def kept_bytes(self):

@@ -57,6 +57,15 @@ RANGES = {
     # Any logit times or over this is a number that float32 holds.
     "repetition_penalty": Range(1e-6, 1e6), "eos_token_id": Range(0),
     "steps": COUNT, "contexts": COUNT,
+    # ChatGLM2's
+    "lora_r": COUNT, "max_source_length": Range(3), "max_target_length": COUNT, "seed": Range(0),
+    "per_device_train_batch_size": COUNT, "per_device_eval_batch_size": Range(1, 1 << ROW_BITS),
+    "gradient_accumulation_steps": COUNT, "memory_gb": Range(0, LARGEST, is_above=True),
+    "learning_rate": NOT_NEGATIVE, "warmup_steps": Range(0), "adam_epsilon": Range(1e-30, LARGEST),
+    "max_grad_norm": NOT_NEGATIVE, "max_steps": COUNT, "num_train_epochs": COUNT, "logging_steps": COUNT,
+    "save_steps": COUNT, "eval_steps": COUNT, "max_train_samples": COUNT, "max_eval_samples": COUNT,
+    "max_predict_samples": COUNT, "num_beams": COUNT, "top_p": Range(0, 1, is_above=True),
+    "temperature": Range(0, LARGEST, is_above=True),
 }
 
 

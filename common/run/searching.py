@@ -43,10 +43,14 @@ def distinct_contexts(rows, longest):
     Returns:
         List of the distinct contexts in order of first appearance, and for each row the index of its context.
     """
+    return distinct([row.context[-longest:] for row in rows])
+
+
+def distinct(contexts):
+    """Returns the distinct ones of lists of token ids in order of first appearance, and for each list its index."""
     indices, of_row = {}, []
-    for row in rows:
-        context = tuple(row.context[-longest:])
-        of_row.append(indices.setdefault(context, len(indices)))
+    for context in contexts:
+        of_row.append(indices.setdefault(tuple(context), len(indices)))
     return [list(context) for context in indices], of_row
 
 

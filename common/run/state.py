@@ -31,7 +31,8 @@ _NO_SEAL = "0" * 64
 # What stands beside the flags in their namespace.
 NOT_FLAGS = {"card", "lora", "ontology", "backbone_path", "vocab_path"}
 # Flags that change no number of the training, or stand for others that are kept.
-FREE = {"work_dir", "device", "platform", "overwrite", "resume", "keep_last", "state_minutes", "log_interval",
+FREE = {"work_dir", "device", "platform", "overwrite", "resume", "keep_last", "state_minutes", "tensorboard",
+        "log_interval",
         "save_interval", "eval_interval", "eval_epoch", *NOT_FLAGS, *PRECISIONS}
 DATA, WEIGHTS = ("train_data", "valid_data"), ("init_checkpoint", "lora_checkpoint")
 

@@ -15,6 +15,7 @@ from common.run.batching import batches_per_epoch, read_usable_rows, training_ba
 from common.run.schedule import make_schedule
 from common.run.state import check_framework, remove_states, settings_of, state_to_resume
 from common.run.steps import Plan, TrainingTask
+from common.run.tensorboard import check_tensorboard
 from common.run.training_loop import Training
 from common.run.work_dir import SUMMARY_FILE, check_work_dir, work_dir_alone
 from common.signals import Stop
@@ -104,6 +105,8 @@ def run_training(arguments, prepare, task=None):
         KeyboardInterrupt, Terminated: a signal has come.
     """
     task = task or LANGUAGE_MODELING
+    if arguments.tensorboard:
+        check_tensorboard()
     with work_dir_alone(arguments):
         plan = task.plan(arguments)
         settings = settings_of(arguments)

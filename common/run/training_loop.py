@@ -12,6 +12,7 @@ from common.run import processes
 from common.run.batching import rows_of_step
 from common.run.progress import Clock, Log, Progress
 from common.run.state import NOT_FLAGS, State, write_state
+from common.run.tensorboard import Events
 from common.run.work_dir import SUMMARY_FILE, checkpoint_path
 from common.signals import exception_of
 
@@ -37,7 +38,10 @@ class Training:
         self.bar, self.stop = bar, stop
         self.progress = state.progress if state else Progress()
         self.pending = []  # losses that are still on the device
-        self.log = Log(arguments.work_dir, bar, state.lines, state.log_bytes) if state else Log(arguments.work_dir, bar)
+        events = (Events(arguments.work_dir, self.progress.step)
+                  if arguments.tensorboard and processes.is_first() else None)
+        make_log = task.log(plan) if task.log else Log
+        self.log = make_log(arguments.work_dir, bar, events, *((state.lines, state.log_bytes) if state else ()))
         self.clock = Clock(self.progress)
         self.state_step, self.state_written, self.state_seconds = self.progress.step, time.perf_counter(), 0.0
 

@@ -1,6 +1,7 @@
 """Bad environments: folders, variables, machines and launchers that the programs cannot run with, or can."""
 
 from common.frameworks import FRAMEWORKS
+from common.run.launching import VARIABLES
 from tests import FRAMEWORK
 from tests.faults.cases import Case
 
@@ -46,18 +47,23 @@ NEEDED = {"src/gpt2_ft.py": ["--train_data", "t", "--valid_data", "v", "--init_c
           "src/gpt2_beam.py": ["--data", "d", "--init_checkpoint", "none"]}
 # What is taken shows by the next thing that is wrong.
 TAKEN = "no such (checkpoint|file)"
-REFUSED = "is {}: training and beam search run as one process; start it with --nproc_per_node=1"
+REFUSED = "is {}: its launcher's variables say {}; leave the flag out, and start several processes with torchrun"
 LAUNCHERS = {
     **dict.fromkeys(("--local-rank=0", "--local_rank 0", "--local_rank -1", "--rank 0", "--world_size 0",
                      "--world_size 1", "--device 0",
                      "--platform local --local_rank 0 --rank 0 --world_size 0 --device 0"), TAKEN),
-    "--local-rank=1": REFUSED.format(1), "--local_rank 3": REFUSED.format(3), "--rank 1": REFUSED.format(1),
-    "--world_size 2": REFUSED.format(2), "--world_size two": "invalid int value: 'two'",
+    "--local-rank=1": REFUSED.format(1, 0), "--local_rank 3": REFUSED.format(3, 0), "--rank 1": REFUSED.format(1, 0),
+    "--world_size 2": REFUSED.format(2, 1), "--world_size two": "invalid int value: 'two'",
     "--device 1": "invalid choice: '1'", "--platform k8s": "--platform k8s: only local works",
 }
+OTHERS = "mpirun" if FRAMEWORK == "pytorch" else "torchrun"
 PROCESSES = [
     ("WORLD_SIZE is empty", {"WORLD_SIZE": "", "RANK": "", "LOCAL_RANK": ""}, TAKEN),
-    ("WORLD_SIZE=2", {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "WORLD_SIZE " + REFUSED.format(2)),
+    ("WORLD_SIZE=2 alone", {"WORLD_SIZE": "2"}, "RANK is not set, WORLD_SIZE is 2, .*: expected all of them; start"),
+    ("RANK=2 of 2", {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"},
+     "RANK is 2, WORLD_SIZE is 2, .*: expected ranks from 0 on"),
+    ("the other tree's launcher", dict(zip(VARIABLES[OTHERS], "0202")),
+     "has started 2 processes: the .* tree takes"),
     ("LOCAL_RANK is no number", {"LOCAL_RANK": "first"}, "LOCAL_RANK is 'first': expected a whole number"),
 ]
 OF_JITTOR = [

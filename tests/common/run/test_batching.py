@@ -132,6 +132,34 @@ def test_skipped_batches_leave_the_rest_as_they_are():
         assert batches(done, 12 - done) == whole[done:]
 
 
+@given(ROWS, st.sampled_from(["clm", "jlm"]), st.integers(1, 3), st.integers(1, 3))
+@settings(deadline=None)
+def test_the_parts_of_a_batch_are_its_rows(rows, objective, parts, share):
+    """Put together they have its rows, its dropout masks and, target for target, its weights in the loss."""
+    def first_batches(**part):
+        return list(itertools.islice(training_batches(rows, share * parts, 7, objective, 5, **part), 3))
+
+    shared = [first_batches(part=part, parts=parts) for part in range(parts)]
+    for index, (epoch, number, batch) in enumerate(first_batches()):
+        together = [each[index] for each in shared]
+        assert all(each[:2] == (epoch, number) for each in together)
+        for name in ("input_ids", "position_ids", "token_keys", "loss_targets", "loss_weights"):
+            found = np.concatenate([getattr(each, name) for _, _, each in together])
+            np.testing.assert_array_equal(found, getattr(batch, name), err_msg=name)
+        assert all((each.step_key == batch.step_key).all() for _, _, each in together)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 9])
+def test_the_parts_of_a_validation_are_its_batches(parts):
+    rows = [Row([index + 1], [9] * (index + 1)) for index in range(11)]
+    whole = list(validation_batches(rows, 2, 8, 1, 16))
+    shared = [list(validation_batches(rows, 2, 8, 1, 16, part, parts)) for part in range(parts)]
+    assert len(whole) == sum(map(len, shared)) > 3
+    for index, batch in enumerate(whole):
+        for name, array in vars(shared[index % parts][index // parts]).items():
+            np.testing.assert_array_equal(array, getattr(batch, name), err_msg=name)
+
+
 def test_validation_has_one_seeded_order_and_a_full_last_batch():
     rows = [Row([index + 1], [9]) for index in range(5)]
     batches = [batch.input_ids.tolist()[::2] for batch in validation_batches(rows, 2, 8, 110, most_tokens=1)]
