@@ -52,6 +52,7 @@ def test_a_file_and_flags_say_the_same(parse_file):
 @pytest.mark.parametrize("members, sentence", [
     ({"lora_rank": 8}, r"config.json: --lora_rank: no such name; did you mean --lora_r\?"),
     ({"learning_rat": 1}, r"did you mean --learning_rate\?"),
+    ({"foo": 1}, "--foo: no such name; --help lists them"),
     ({"lr": 1}, r"did you mean --learning_rate\?"),
     ({"do_predict": True}, "generated and scored by chatglm2_generate.py"),
     ({"pre_seq_len": 128}, "prefix tuning is not offered"),
@@ -90,3 +91,15 @@ def test_resuming(value, resume, lora):
 def test_what_generation_refuses(words, sentence):
     with pytest.raises(UserError, match=sentence):
         chatglm_generation_arguments(["--model_name_or_path", "random", *words], "")
+
+
+def test_several_processes_are_refused(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="torchrun has started 2 processes: this program runs as one"):
+        chatglm_training_arguments(flags(), "")
+
+
+def test_event_files():
+    assert chatglm_training_arguments(flags(report_to="tensorboard"), "").tensorboard
+    assert not chatglm_training_arguments(flags(), "").tensorboard
