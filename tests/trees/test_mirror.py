@@ -12,6 +12,7 @@ EXTRA_NAMES = {
     ("pytorch", "kernels.py", "mixed"): "in Jittor part of kernel_sources/dropout.h",
     ("pytorch", "kernels.py", "signed"): "torch's integers have signs; Jittor's kernels have unsigned ones",
     ("pytorch", "kernels.py", "feature_keys"): "likewise; on a GPU torch has Triton for it",
+    ("pytorch", "kernels.py", "pieces"): "the optimiser's one array is taken in parts; Jittor's has many arrays",
     ("pytorch", "kernels.py", "CrossEntropy"): "Jittor's operations with a gradient are in kernel_sources/functions.py",
     ("pytorch", "cuda_graphs.py", "SIZE_MULTIPLE"): "what torch captures, Jittor launches operation by operation",
     ("pytorch", "cuda_graphs.py", "MOST_RECORDINGS"): "see SIZE_MULTIPLE",
