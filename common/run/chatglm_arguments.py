@@ -52,9 +52,9 @@ class _Parser(argparse.ArgumentParser):
         if len(argv) == 1 and argv[0].endswith(".json"):
             where = f"{argv[0]}: "
             argv = [word for name, value in read_json(argv[0], dict).items() for word in _words(argv[0], name, value)]
-        for place, word in enumerate(argv):  # before what is missing, for which an unknown name may stand
+        for index, word in enumerate(argv):  # before what is missing, for which an unknown name may stand
             is_flag = word.startswith("--") and word.split("=")[0] not in self._option_string_actions
-            if is_flag or place == 0 and not word.startswith("-"):
+            if is_flag or index == 0 and not word.startswith("-"):
                 self.refuse(word, where)
         namespace, rest = self.parse_known_args(argv)
         for word in rest:
