@@ -16,7 +16,7 @@ from common.paths import PRETRAINED
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS
 from common.run.arguments import given_flags
 from common.run.launching import place
-from common.run.ranges import check_ranges
+from common.run.ranges import RANGES_OF_ALL, check_ranges
 
 # Names that users' configurations have and that nothing here answers to.
 ELSEWHERE = "texts are generated and scored by chatglm2_generate.py --test_file, with --lora_checkpoint"
@@ -44,13 +44,17 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument(f"--{name}", nargs="?", const=True, default=default, type=_truth, help=help)
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
-        """Parses a command line, or the file that it names."""
+        """Parses a command line, or the file that it names; the help says each number's range."""
+        for action in self._actions:
+            if action.dest in RANGES_OF_ALL:
+                action.help = "; ".join(filter(None, [action.help, str(RANGES_OF_ALL[action.dest])]))
         where = ""
         if len(argv) == 1 and argv[0].endswith(".json"):
             where = f"{argv[0]}: "
             argv = [word for name, value in read_json(argv[0], dict).items() for word in _words(argv[0], name, value)]
-        for word in argv:  # before what is missing, for which an unknown name may stand
-            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+        for index, word in enumerate(argv):  # before what is missing, for which an unknown name may stand
+            is_flag = word.startswith("--") and word.split("=")[0] not in self._option_string_actions
+            if is_flag or index == 0 and not word.startswith("-"):
                 self.refuse(word, where)
         namespace, rest = self.parse_known_args(argv)
         for word in rest:
@@ -66,8 +70,9 @@ class _Parser(argparse.ArgumentParser):
             raise UserError(f"{where}--{name}: {REFUSED[name]}")
         known = [option.lstrip("-") for option in self._option_string_actions]
         near = [here for here, others in SYNONYMS.items() if name in others and here in known]
-        near = near or difflib.get_close_matches(name, known, 1, 0)
-        raise UserError(f"{where}--{shortened(name)[1:-1]}: no such name; did you mean --{near[0]}? --help lists them")
+        near = near or difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"did you mean --{near[0]}? " if near else ""
+        raise UserError(f"{where}--{shortened(name)[1:-1]}: no such name; {hint}--help lists them")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -140,6 +145,8 @@ def _add_training(parser: _Parser) -> None:
     parser.add_argument("--adam_beta2", type=float, default=0.999)
     parser.add_argument("--adam_epsilon", type=float, default=1e-8)
     parser.add_argument("--max_grad_norm", type=float, default=1.0, help="largest norm of the gradients; 0 is off")
+    parser.add_argument("--report_to", default="none", choices=["none", "tensorboard"],
+                        help="tensorboard: event files of the log's numbers too")
     parser.add_argument("--max_steps", type=int, default=None, help="updates; 3000 where no epochs are given")
     parser.add_argument("--num_train_epochs", type=int, default=None)
     parser.add_argument("--logging_steps", type=int, default=10, help="updates between log lines")
@@ -238,6 +245,7 @@ def chatglm_training_arguments(argv: list[str], description: str) -> argparse.Na
             "work_dir": arguments.output_dir, "overwrite": arguments.overwrite_output_dir,
             "overwrite_output_dir": None, "train_data": arguments.train_file,
             "valid_data": arguments.validation_file if arguments.do_eval else None, "no_shuffle": False, "obj": "clm",
+            "tensorboard": arguments.report_to == "tensorboard", "report_to": None,
             "train_batch_size": arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps,
             "valid_batch_size": arguments.per_device_eval_batch_size, "grad_acc": 1, "label_smooth": 0.0,
             "seq_len": arguments.max_source_length + arguments.max_target_length + 1,
@@ -290,7 +298,7 @@ def flags_of_chatglm(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         flags, rest = given_flags(parser, words)
         found.append((flags, rest, parser))
     (training, rest, parser), (generation, others, _) = found
-    for word in rest:
-        if word in others or not word.startswith("--"):
+    for word in [word for word in rest if word.startswith("--") and word in others] or words[:1]:
+        if word in rest and (word in others or not word.startswith("--")):
             parser.refuse(word, "")
     return training, generation

@@ -1,16 +1,20 @@
 """ChatGLM2's published form: shards with an index, float16, the buffer of angles; what is missing or wrong in it."""
 
 import json
+import shutil
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from common.errors import UserError
+from common.model import downloading
 from common.model.chatglm_cards import CHATGLM_CARDS, chatglm_lora_shapes, chatglm_shapes, initial_chatglm_lora
 from common.model.chatglm_weights import ChatGLMLora, read_chatglm_lora, stream_backbone
 from common.model.lora_file import LoraRecord, save_lora
+from common.paths import PRETRAINED
 from tests.trees.small_chatglm import CARD, LORA, backbone, lora_arrays
 
 SHARDS = 7
@@ -88,6 +92,27 @@ def test_missing_shards_are_all_named(tmp_path):
     with pytest.raises(UserError) as caught:
         list(stream_backbone(tmp_path, CARD))
     assert all(file.name in str(caught.value) for file in files[:6])
+
+
+def test_copying_a_model(tmp_path, monkeypatch, capsys):
+    """As scripts/download_pretrained_checkpoints.sh chatglm2-6b --source DIR copies it."""
+    source, target = tmp_path / "source" / "chatglm2-6b", tmp_path / "pretrained"
+    source.mkdir(parents=True)
+    write_shards(source, "safetensors")
+    card = replace(CARD, pieces=4600)
+    monkeypatch.setattr(downloading, "CARDS", {"chatglm2-6b": card})
+    monkeypatch.setattr(downloading, "PRETRAINED", target)
+    with pytest.raises(UserError, match="no tokenizer.model beside it"):
+        downloading.main(["chatglm2-6b", "--source", str(source.parent)])
+    shutil.copy(PRETRAINED / "chatglm2-nano" / "tokenizer.model", source)
+    for _ in range(2):
+        downloading.main(["chatglm2-6b", "--source", str(source.parent)])
+    assert "copied and valid" in (said := capsys.readouterr().out) and "there and valid" in said
+    assert len(list((target / "chatglm2-6b").iterdir())) == SHARDS + 3  # with index, tokenizer and SHA256SUMS
+    assert dict(stream_backbone(target / "chatglm2-6b", card)).keys() == chatglm_shapes(card).keys()
+    with pytest.raises(UserError, match="THUDM/chatglm2-6b: no revision of it is known here; download its weights and"):
+        shutil.rmtree(target)
+        downloading.main(["chatglm2-6b"])
 
 
 def test_sizes_of_another_card(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import UserError
 from common.run.chatglm_arguments import chatglm_generation_arguments, chatglm_training_arguments
+from common.run.ranges import CHATGLM_RANGES, RANGES
 
 NEEDED = {"model_name_or_path": "random", "train_file": "train.json", "output_dir": "out"}
 # Those of the script that users know, with the values that it had there.
@@ -52,6 +53,7 @@ def test_a_file_and_flags_say_the_same(parse_file):
 @pytest.mark.parametrize("members, sentence", [
     ({"lora_rank": 8}, r"config.json: --lora_rank: no such name; did you mean --lora_r\?"),
     ({"learning_rat": 1}, r"did you mean --learning_rate\?"),
+    ({"foo": 1}, "--foo: no such name; --help lists them"),
     ({"lr": 1}, r"did you mean --learning_rate\?"),
     ({"do_predict": True}, "generated and scored by chatglm2_generate.py"),
     ({"pre_seq_len": 128}, "prefix tuning is not offered"),
@@ -90,3 +92,33 @@ def test_resuming(value, resume, lora):
 def test_what_generation_refuses(words, sentence):
     with pytest.raises(UserError, match=sentence):
         chatglm_generation_arguments(["--model_name_or_path", "random", *words], "")
+
+
+def test_several_processes_are_refused(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="torchrun has started 2 processes: this program runs as one"):
+        chatglm_training_arguments(flags(), "")
+
+
+def test_event_files():
+    assert chatglm_training_arguments(flags(report_to="tensorboard"), "").tensorboard
+    assert not chatglm_training_arguments(flags(), "").tensorboard
+
+
+def test_every_number_has_a_range():
+    generation = chatglm_generation_arguments(["--model_name_or_path", "random", "--max_predict_samples", "1"], "")
+    training = chatglm_training_arguments(flags(max_steps=1, num_train_epochs=1, eval_steps=1, max_train_samples=1,
+                                                max_eval_samples=1), "")
+    found = {name for name, value in {**vars(generation), **vars(training)}.items() if type(value) in (int, float)}
+    assert found <= {*CHATGLM_RANGES, *RANGES} and found >= set(CHATGLM_RANGES)
+
+
+@pytest.mark.parametrize("name", CHATGLM_RANGES)
+def test_numbers_outside_their_ranges(name):
+    low = CHATGLM_RANGES[name].low
+    add = chatglm_generation_arguments if name in ("num_beams", "top_p", "temperature", "max_predict_samples"
+                                                   ) else chatglm_training_arguments
+    needed = ["--model_name_or_path", "random"] if add is chatglm_generation_arguments else flags()
+    with pytest.raises(UserError, match=f"--{name} .*: expected"):
+        add([*needed, f"--{name}={low - 1}"], "")
