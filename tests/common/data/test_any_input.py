@@ -53,7 +53,8 @@ DOCUMENTS = {"webnlg": (convert_webnlg, WEBNLG), "dart": (convert_dart, DART), "
              "answers": (read_answers, SQUAD), "answer predictions": (read_answer_predictions, {"1": "Ada"})}
 TEXTS = {"e2e": (convert_e2e, "name : A||A .\nname : B | food : C||B has C .\n"),
          "e2e references": (read_references, "a b\nc\n\nd\n\n"), "texts": (read_texts, "a\n\nb c\n"),
-         "questions": (lambda path: read_questions([path]), QUESTIONS), "roles": (lambda path: read_roles(path).roles, ROLES)}
+         "questions": (lambda path: read_questions([path]), QUESTIONS),
+         "roles": (lambda path: read_roles(path).roles, ROLES)}
 PARSERS = {**{name: (read, "".join(json.dumps(record) + "\n" for record in records))
               for name, (read, records) in LINES.items()},
            **{name: (read, json.dumps(document)) for name, (read, document) in DOCUMENTS.items()}, **TEXTS}
