@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings pretrained GPT-2 backbones into pretrained_checkpoints/.
-#   bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large|gpt2-xl]... [--source DIR]
+# Brings pretrained backbones into pretrained_checkpoints/.
+#   bash scripts/download_pretrained_checkpoints.sh [NAME]... [--source DIR]           --help lists the names
 # PYTHON names the Python to use; by default that of .venv_pytorch or .venv_jittor, whichever exists.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"

@@ -1,6 +1,6 @@
-"""Small data sets in the formats of E2E, WebNLG, DART, SQuAD and PHEE, made on the spot from seeded grammars.
+"""Small data sets in the formats of several published ones, made on the spot from seeded grammars.
 
-    python scripts/make_demo_data.py [e2e|webnlg|dart|squad|events] [--seed 1] [--output data/demo] [--vocab vocab]
+    python scripts/make_demo_data.py [e2e|webnlg|dart|squad|events|advertisegen] [--seed 1] [--output data/demo]
 """
 
 from common.demo.rows import main

@@ -1,4 +1,4 @@
-"""LoRA layers with loralib's names, ``MergedLinear`` and ``lora_state_dict``; dropout; which weights are trained."""
+"""LoRA layers with loralib's names, ``MergedLinear``, ``Linear``; dropout; which weights are trained."""
 
 import jittor as jt
 from jittor import nn
@@ -6,6 +6,7 @@ from jittor import nn
 from common.model.lora_file import is_lora
 from common.run.dropout import Dropout
 
+import chatglm_kernels
 import kernels
 
 
@@ -80,9 +81,40 @@ def dropout_of(layer, probability, batch):
     return Dropout(probability, layer.stream, batch.step_key, batch.token_keys)
 
 
+class Linear(nn.Module):
+    """A linear layer with one low-rank update of its whole output, or without.
+
+    Computes ``x @ W.T + b + scaling * dropout(x) @ A.T @ B.T``. The weight is stored ``(out, in)``, as ChatGLM2's is.
+
+    Args:
+        in_features, out_features, r, lora_alpha, lora_dropout: as in MergedLinear.
+        bias: whether there is a bias.
+
+    Attributes:
+        stream: as in MergedLinear.
+    """
+
+    def __init__(self, in_features, out_features, r=0, lora_alpha=1, lora_dropout=0.0, bias=False):
+        super().__init__()
+        self.weight = chatglm_kernels.weight(out_features, in_features)
+        self.bias = chatglm_kernels.weight(out_features) if bias else None
+        self.r, self.lora_dropout, self.stream = r, lora_dropout, 0
+        if r > 0:
+            self.scaling = lora_alpha / r
+            self.lora_A = chatglm_kernels.lora_weight(r, in_features)
+            self.lora_B = chatglm_kernels.lora_weight(out_features, r)
+
+    def execute(self, x, batch=None):
+        """``(count, in_features)`` to ``(count, out_features)``; dropout needs the Batch whose tokens ``x`` holds."""
+        if self.r == 0:
+            return chatglm_kernels.linear(x, self.weight, self.bias)
+        return chatglm_kernels.lora_linear(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scaling,
+                                           dropout_of(self, self.lora_dropout, batch))
+
+
 def number_layers(model):
     """Gives each layer of a model that can drop something its own dropout, whether it does or not."""
-    layers = (module for module in model.modules() if isinstance(module, (MergedLinear, HiddenDropout)))
+    layers = (module for module in model.modules() if isinstance(module, (MergedLinear, Linear, HiddenDropout)))
     for stream, layer in enumerate(layers):
         layer.stream = stream
 

@@ -146,6 +146,10 @@ class GPT2(nn.Module):
             layers.append(fused)
         return self.ln_f(x), layers
 
+    def split(self, fused):
+        """As split_heads."""
+        return split_heads(fused, self.heads)
+
     def decode(self, tokens, positions, prompt, generated, prompt_mask):
         """One token of every hypothesis: ``(rows,)`` ids and positions to ``(rows, width)`` and the new cache."""
         x = (self.wte(tokens) + self.wpe(positions)).unsqueeze(1)
@@ -167,22 +171,12 @@ class Embedding(nn.Module):
         return kernels.embedding(indices, self.weight)
 
 
-class GPT2LMModel(LoadedModule):
-    """GPT-2 with the output embedding tied to the input's.
-
-    Args:
-        card: ModelCard.
-        lora: LoraSettings, or None for the plain model.
-    """
-
-    def __init__(self, card, lora=None):
-        super().__init__()
-        self.transformer = GPT2(card, lora.layer_arguments if lora else lambda *targets: {})
-        number_layers(self)
+class LanguageModel(LoadedModule):
+    """What a decoder does with its ``transformer`` and its output layer, whose weight ``output_weight`` tells."""
 
     def logits(self, hidden):
         """``(count, width)`` hidden states to ``(count, vocabulary)`` logits, float32."""
-        return kernels.logits(hidden, self.transformer.wte.weight)
+        return kernels.logits(hidden, self.output_weight())
 
     def loss(self, batch, label_smoothing):
         """The sum over the positions that carry a loss of weight times label-smoothed cross-entropy,
@@ -194,7 +188,7 @@ class GPT2LMModel(LoadedModule):
         """
         hidden, _ = self.transformer(batch)
         chosen = kernels.take_rows(hidden, batch.loss_positions)
-        per_token = kernels.token_losses(chosen, self.transformer.wte.weight, batch.loss_targets, label_smoothing)
+        per_token = kernels.token_losses(chosen, self.output_weight(), batch.loss_targets, label_smoothing)
         return (per_token * batch.loss_weights).sum()
 
     def prompt(self, packed, lengths):
@@ -209,7 +203,7 @@ class GPT2LMModel(LoadedModule):
             ``(contexts, 1, 1, prompt_length)`` over it.
         """
         hidden, fused = self.transformer(packed)
-        cache = [split_heads(pad(each, packed), self.transformer.heads)[1:] for each in fused]
+        cache = [self.transformer.split(pad(each, packed))[1:] for each in fused]
         contexts, length = len(lengths), packed.length
         last = hidden[packed.offsets[1:] - 1]
         is_padding = device.arange(length).unsqueeze(0) >= lengths.unsqueeze(1)
@@ -219,3 +213,21 @@ class GPT2LMModel(LoadedModule):
         """One step of every hypothesis: logits ``(rows, vocabulary)`` and the generated tokens' new cache."""
         hidden, generated = self.transformer.decode(tokens, positions, prompt, generated, prompt_mask)
         return self.logits(hidden), generated
+
+
+class GPT2LMModel(LanguageModel):
+    """GPT-2 with the output embedding tied to the input's.
+
+    Args:
+        card: ModelCard.
+        lora: LoraSettings, or None for the plain model.
+    """
+
+    def __init__(self, card, lora=None):
+        super().__init__()
+        self.transformer = GPT2(card, lora.layer_arguments if lora else lambda *targets: {})
+        number_layers(self)
+
+    def output_weight(self):
+        """Returns the output layer's weight ``(vocabulary, width)``."""
+        return self.transformer.wte.weight

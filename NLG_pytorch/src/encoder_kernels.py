@@ -53,11 +53,12 @@ def span_losses(logits, targets, layout, label_smoothing):
     Returns:
         ``(batch,)``.
     """
-    batch, length = layout.indices.shape
-    by_place = logits.index_select(0, layout.indices.view(-1)).view(batch, length, 2)
-    log_p = torch.log_softmax(by_place + layout.mask[:, :, None], dim=1)
+    packed = layout.packed
+    part = padded_attention.part_of(packed.offsets[:-1], packed.offsets[1:], packed.length, len(logits))
+    by_place = logits.index_select(0, part.indices.view(-1)).view(*part.indices.shape, 2)
+    log_p = torch.log_softmax(by_place + part.mask[:, :, None], dim=1)
     nll = -log_p.gather(1, targets[:, None].long()).squeeze(1)
     if label_smoothing:
-        mean = (log_p * layout.is_token[:, :, None]).sum(dim=1) / layout.is_token.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = (log_p * part.is_token[:, :, None]).sum(dim=1) / part.is_token.sum(dim=1, keepdim=True).clamp(min=1)
         nll = (1.0 - label_smoothing) * nll - label_smoothing * mean
     return nll.sum(dim=1)

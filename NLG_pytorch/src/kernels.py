@@ -15,6 +15,7 @@ from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
 import device
 from kernel_sources.attention import attention
+from kernel_sources.products import product
 
 MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
@@ -76,7 +77,7 @@ def gelu(x):
 def linear(x, weight, bias):
     """``x @ weight + bias``: ``(..., in)`` to ``(..., out)`` in the dtype of the products."""
     dtype = product_dtype()
-    return torch.addmm(bias.to(dtype), x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype)).view(*x.shape[:-1], -1)
+    return product(x.reshape(-1, x.shape[-1]).to(dtype), weight.to(dtype), bias.to(dtype)).view(*x.shape[:-1], -1)
 
 
 @functools.lru_cache
@@ -141,7 +142,7 @@ def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
         dropout: common.run.dropout.Dropout of the update's inputs, or None.
     """
     flat, r, enabled = x.reshape(-1, x.shape[-1]).to(weight.dtype), lora_B.shape[1], sum(enable_lora)
-    result = torch.addmm(bias, flat, weight)
+    result = product(flat, weight, bias)
     # scaling * lora_B as one (out, enabled * r) matrix, 0 where there is no update: one product for all projections.
     blocks = lora_B.view(enabled, -1, r).transpose(0, 1)
     spread = (placement(enable_lora, scaling, x.device) * blocks).reshape(-1, enabled * r)
@@ -304,9 +305,15 @@ def unpacked(array, sums):
     return [array]
 
 
+def pieces(*lists):
+    """Yields the elements of lists of one array each, so many at once that what is computed on the way stays small."""
+    size = 2**24 if lists[0][0].is_cuda else 2**18
+    return zip(*(arrays[0].split(size) for arrays in lists))
+
+
 def squared_norm(arrays):
     """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
-    return (arrays[0].double() ** 2).sum()
+    return sum((piece.double() ** 2).sum() for [piece] in pieces(arrays))
 
 
 def is_finite(number):
@@ -331,10 +338,10 @@ def adamw(values, gradients, first_moments, second_moments, decays, learning_rat
         learning_rate, step_size, beta1, beta2, eps: numbers.
         is_good: True, or what is_finite returned.
     """
-    [value], [gradient], [first], [second], [decay] = values, gradients, first_moments, second_moments, decays
-    new_first = beta1 * first + (1.0 - beta1) * gradient
-    new_second = beta2 * second + (1.0 - beta2) * gradient ** 2
-    moved = value - step_size * new_first / (torch.sqrt(new_second) + eps)
-    new_value = moved * (1.0 - learning_rate * decay)
-    for old, new in ((first, new_first), (second, new_second), (value, new_value)):
-        old.copy_(new if is_good is True else torch.where(is_good, new, old))
+    for value, gradient, first, second, decay in pieces(values, gradients, first_moments, second_moments, decays):
+        new_first = beta1 * first + (1.0 - beta1) * gradient
+        new_second = beta2 * second + (1.0 - beta2) * gradient ** 2
+        moved = value - step_size * new_first / (torch.sqrt(new_second) + eps)
+        new_value = moved * (1.0 - learning_rate * decay)
+        for old, new in ((first, new_first), (second, new_second), (value, new_value)):
+            old.copy_(new if is_good is True else torch.where(is_good, new, old))

@@ -121,7 +121,7 @@ def read_phee(path: str | os.PathLike, questions: dict[str, str], says: bool = T
     if without_event and says:
         note(f"{path}: {without_event} of {index + 1} sentences have no event and are left out")
     if not events:
-        raise UserError(f"{path}: no events in it")
+        raise UserError(f"{path}: no events in it; {len(empty)} sentences have no words, {without_event} no event")
     if says:
         say_overlaps(path, events)
     return events

@@ -1,11 +1,12 @@
-"""Writes data/demo: small data sets in the formats of E2E, WebNLG, DART, SQuAD and PHEE, from seeded grammars.
+"""Writes data/demo: small data sets in the formats of several published ones, from seeded grammars.
 
-    python scripts/make_demo_data.py [e2e|webnlg|dart|squad|events] [--seed 1] [--output data/demo] [--vocab vocab]
+    python scripts/make_demo_data.py [e2e|webnlg|dart|squad|events|advertisegen] [--seed 1] [--output data/demo]
 
 Writes the raw files, ``{train,valid,test}_formatted.jsonl`` and ``.jsonl`` (ids): restaurant MRs for ``e2e``, else
 made-up triples, or passages with questions, into a folder of the set's name. For ``events`` these are ``train.json``,
-``dev.json`` and ``test.json`` in PHEE's format and a file of questions, and nothing is encoded. The same seed gives the
-same bytes on every machine: of Python's random numbers only ``Random.random`` is used, whose sequence is fixed.
+``dev.json`` and ``test.json`` in PHEE's format and a file of questions, for ``advertisegen`` files of these names in
+AdvertiseGen's; nothing of them is encoded. The same seed gives the same bytes on every machine: of Python's random
+numbers only ``Random.random`` is used, whose sequence is fixed.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from common.data.converting import SEEN_CATEGORIES, convert_dart, convert_e2e, c
 from common.data.encoding import encode_file
 from common.data.squad import convert_squad
 from common.data.tokenizer import load_tokenizer
+from common.demo.advertising import write_advertisements
 from common.demo.events import write_events
 from common.demo.grammar import VALUES, Draw, pick, reference, shuffled
 from common.demo.triples import CATEGORIES, Fact, describe, draw_facts, draw_subject
@@ -28,7 +30,7 @@ from common.files import atomic_write, write_json, write_json_lines
 from common.paths import ROOT
 
 DATASETS = ("e2e", "webnlg", "dart", "squad")
-EVENTS = "events"
+EVENTS, ADVERTISEGEN = "events", "advertisegen"
 MR_COUNTS = {"train": 300, "valid": 40, "test": 40}
 REFERENCES = (3, 4, 5)
 # The probability of each slot; a name is always there.
@@ -198,15 +200,16 @@ def make_demo_data(folder: str, vocab: str | os.PathLike, seed: int, name: str) 
 def main(argv: list[str]) -> None:
     """Makes the demo data."""
     parser = argparse.ArgumentParser(prog="make_demo_data.py", description=__doc__.split("\n")[0])
-    parser.add_argument("dataset", nargs="?", default="e2e", choices=(*DATASETS, EVENTS),
+    parser.add_argument("dataset", nargs="?", default="e2e", choices=(*DATASETS, EVENTS, ADVERTISEGEN),
                         help="whose format (default: e2e)")
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
     parser.add_argument("--output", help="folder (default: data/demo for e2e, else data/demo/DATASET)")
     parser.add_argument("--vocab", default=os.path.join(ROOT, "vocab"), help="folder with encoder.json and vocab.bpe")
     args = parser.parse_args(argv)
     folder = args.output or os.path.join(ROOT, "data", "demo", "" if args.dataset == "e2e" else args.dataset)
-    if args.dataset == EVENTS:
-        print("\n".join(write_events(folder, args.seed)))
+    if args.dataset in (EVENTS, ADVERTISEGEN):
+        write = write_events if args.dataset == EVENTS else write_advertisements
+        print("\n".join(write(folder, args.seed)))
         return
     for split, rows in make_demo_data(folder, args.vocab, args.seed, args.dataset).items():
         print(f"{os.path.join(folder, split)}.jsonl: {rows} rows")

@@ -1,13 +1,14 @@
 """Downloads or copies pretrained backbones to pretrained_checkpoints/<name>/, each checked before it is written.
 
-    bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large|gpt2-xl|bert-base-uncased]...
-                                                    [--source DIR]
+    bash scripts/download_pretrained_checkpoints.sh [gpt2|gpt2-medium|gpt2-large|gpt2-xl|bert-base-uncased|
+                                                     chatglm2-6b]... [--source DIR]
 
-Without --source they come from the Hugging Face hub (but for gpt2-xl), in one revision, each file compared with the
-checksum that the hub gives for it, through its cache: an interrupted download continues where it stopped. With --source
-they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in shards with their index;
-BERT's vocab.txt beside them) or from DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A
-valid backbone that is already there is left unchanged.
+Without --source they come from the Hugging Face hub (but for gpt2-xl and chatglm2-6b), in one revision, each file
+compared with the checksum that the hub gives for it, through its cache: an interrupted download continues where it
+stopped. With --source they are copied from DIR/<name>/ (model.safetensors or pytorch_model.bin, in one file or in
+shards with their index; BERT's vocab.txt or ChatGLM2's tokenizer.model beside them) or from
+DIR/<name>-pytorch_model.bin. SHA256SUMS beside them records what was written. A valid backbone that is already there is
+left unchanged.
 """
 
 import argparse
@@ -20,13 +21,17 @@ from pathlib import Path
 import tqdm
 
 from common.checks import printable
+from common.data.chatglm_tokenizer import FILE as TOKENIZER
+from common.data.chatglm_tokenizer import ChatGLMTokenizer
 from common.errors import UserError, note
 from common.files import atomic_write, read_lines, sha256_of, write_json
 from common.model.bert_cards import BERT_CARDS, BertCard
 from common.model.bert_files import read_bert
+from common.model.chatglm_cards import CHATGLM_CARDS, ChatGLMCard
+from common.model.chatglm_weights import stream_backbone
 from common.model.checkpoint import check_shapes
 from common.model.huggingface_files import config_of
-from common.model.model_cards import MODEL_CARDS, backbone_shapes
+from common.model.model_cards import MODEL_CARDS, ModelCard, backbone_shapes
 from common.model.weight_files import FOLDER_FILES, read_arrays, resolve_checkpoint, shard_files
 from common.paths import PRETRAINED
 
@@ -59,11 +64,12 @@ PUBLISHED = {
     "gpt2-xl": Published(None),
     "bert-base-uncased": Published("86b5e0934494bd15c9632b12f734a8a67f723594", owner="google-bert",
                                    more=(VOCABULARY,)),
+    "chatglm2-6b": Published(None, owner="THUDM", more=(TOKENIZER,)),
 }
 WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.json", "SHA256SUMS"
-# gpt2.nano is part of this repository, bert.minilm a Python package.
-CARDS = {card.folder: card for card in (*MODEL_CARDS.values(), *BERT_CARDS.values())
-         if card.name not in ("gpt2.nano", "bert.minilm")}
+# The nano models are part of this repository, bert.minilm a Python package.
+CARDS = {card.folder: card for card in (*MODEL_CARDS.values(), *BERT_CARDS.values(), *CHATGLM_CARDS.values())
+         if card.name not in ("gpt2.nano", "bert.minilm", "chatglm2.nano")}
 CHUNK_BYTES = 1 << 24
 
 
@@ -92,7 +98,7 @@ def provide(name: str, source: str | None) -> None:
         install(os.path.join(os.path.dirname(weights), more), folder / more, may_link=False)
     if config:
         install(config, folder / CONFIG, may_link=False)
-    elif not isinstance(CARDS[name], BertCard):
+    elif isinstance(CARDS[name], ModelCard):
         write_json(folder / CONFIG, config_of(CARDS[name]))
     files = {os.path.basename(file).removeprefix(f"{name}-"): file
              for file in [*shard_files(weights), weights]}  # an index comes last: it makes the model complete
@@ -121,6 +127,10 @@ def check(name: str, path: str) -> None:
     card = CARDS[name]
     if isinstance(card, BertCard):
         read_bert(path, card)
+    elif isinstance(card, ChatGLMCard):
+        ChatGLMTokenizer(Path(path).with_name(TOKENIZER), card.pieces)
+        for _ in stream_backbone(path, card):
+            pass
     else:
         check_shapes(read_arrays(path), backbone_shapes(card), path)
     published = PUBLISHED[name].sha256
@@ -158,8 +168,9 @@ def download(name: str) -> tuple[str, str]:
     published = PUBLISHED[name]
     repository, revision = f"{published.owner}/{name}", published.revision
     if revision is None:
-        raise UserError(f"{repository}: no revision of it is known here; download its {WEIGHTS} and {CONFIG} to "
-                        f"DIR/{name}/ and run: bash scripts/download_pretrained_checkpoints.sh {name} --source DIR")
+        raise UserError(f"{repository}: no revision of it is known here; download its weights and "
+                        f"{', '.join((*published.more, CONFIG))} to DIR/{name}/ and run: bash "
+                        f"scripts/download_pretrained_checkpoints.sh {name} --source DIR")
     print(f"{repository}: downloading revision {revision}", file=sys.stderr)
     try:
         paths, checksums = {}, {}

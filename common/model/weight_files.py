@@ -5,7 +5,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def resolve_checkpoint(path: str | os.PathLike) -> str:
     folder = named.parent
     found = _checkpoints_in(folder) if folder.is_dir() else f"the folder {folder} does not exist either"
     model = model or named.name
-    if model in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"):
+    if model in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "chatglm2-6b"):
         found += f"; to download {model}: bash scripts/download_pretrained_checkpoints.sh {model}"
     raise UserError(f"{path}: no such checkpoint; {found}")
 
@@ -103,7 +103,7 @@ def shard_files(path: str) -> list[str]:
     shards = [os.path.join(os.path.dirname(path), name) for name in names]
     missing = [shard for shard in shards if not os.path.isfile(shard)]
     if missing or not shards:
-        lacking = f", and {shorten(missing)} does not exist" if missing else ""
+        lacking = f", and {shorten(missing, len(missing))} does not exist" if missing else ""
         raise UserError(f"{path}: lists {len(shards)} shards{lacking}; download the checkpoint again")
     return shards
 
@@ -148,12 +148,30 @@ def read_named_arrays(path: str, unused: re.Pattern | None = None) -> dict[str, 
     return _as_float32(kept, path, os.path.getsize(path))
 
 
-def _read_file(path):
+def stream_file(path: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the arrays of one file under the names and in the dtypes that they have there, and forgets each.
+
+    Of safetensors one array at a time is in memory, of a torch file those that are still to come. bfloat16 becomes
+    float32. An array can be a view of less data than its shape says, so look at the shape before it is copied.
+
+    Raises:
+        UserError: the file is not a checkpoint, or is damaged.
+    """
+    arrays = _read_file(path, lazily=True)
+    if not isinstance(arrays, dict):
+        yield from arrays
+        return
+    arrays = dict(_unwrap(arrays, path))
+    for name in list(arrays):
+        yield name, arrays.pop(name)
+
+
+def _read_file(path, lazily=False):
     with open(path, "rb") as file:
         start = file.read(64)
     # First, because a header's length can start with any byte, also with a pickle's.
     if start[8:9] == b"{":
-        return _read_safetensors(path)
+        return _read_safetensors(path) if lazily else dict(_read_safetensors(path))
     if start[:4] == ZIP_MAGIC or start[:1] == b"\x80":
         return read_torch(path)
     if start.startswith(b"version https://git-lfs"):
@@ -163,17 +181,15 @@ def _read_file(path):
 
 
 def _read_safetensors(path):
-    arrays = {}
     with open_safetensors(path) as file:
         for name in file.keys():
             dtype = file.get_slice(name).get_dtype()
             if dtype == "BF16":
-                arrays[name] = _read_bfloat16(path, name)
+                yield name, _read_bfloat16(path, name)
             elif dtype in NUMPY_DTYPES:
-                arrays[name] = file.get_tensor(name)
+                yield name, file.get_tensor(name)
             else:
                 raise UserError(f"{path}: {printable(name)} has dtype {dtype}, expected F32, F16, BF16 or F64")
-    return arrays
 
 
 def open_safetensors(path: str | os.PathLike) -> safetensors.safe_open:

@@ -177,4 +177,5 @@ def summary_of_events(arguments: argparse.Namespace, progress: Progress) -> dict
             "checkpoint_bytes": os.path.getsize(progress.best_checkpoint)}
 
 
-EVENTS = TrainingTask(plan_of_events, batches_of_events, validate_events, keep_best, summary_of_events, "queries")
+EVENTS = TrainingTask(plan_of_events, batches_of_events, validate_events, keep_best, summary_of_events,
+                      examples="queries")

@@ -1,5 +1,6 @@
 """A run of beam search: weights with LoRA merged into them, each distinct context once, one line a row."""
 
+import contextlib
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from common.model.lora_arrays import merge_lora
 from common.run import processes
 from common.run.batching import read_rows
 from common.run.beam_search import SearchSettings, search
+from common.run.partial_search import ENDING, Nothing, PartialSearch, alone_with, digest_of_search
 
 
 def load_merged(arguments):
@@ -41,10 +43,14 @@ def distinct_contexts(rows, longest):
     Returns:
         List of the distinct contexts in order of first appearance, and for each row the index of its context.
     """
+    return distinct([row.context[-longest:] for row in rows])
+
+
+def distinct(contexts):
+    """Returns the distinct ones of lists of token ids in order of first appearance, and for each list its index."""
     indices, of_row = {}, []
-    for row in rows:
-        context = tuple(row.context[-longest:])
-        of_row.append(indices.setdefault(context, len(indices)))
+    for context in contexts:
+        of_row.append(indices.setdefault(tuple(context), len(indices)))
     return [list(context) for context in indices], of_row
 
 
@@ -58,7 +64,7 @@ def say_what_is_cut(rows, longest, path):
              f"--eval_len, of which only the end is read{same}")
 
 
-def search_contexts(model, contexts, settings, batch_size):
+def search_contexts(model, contexts, settings, batch_size, partial=None):
     """Searches contexts, of which those of similar length share a batch; the processes share the batches.
 
     Args:
@@ -66,64 +72,86 @@ def search_contexts(model, contexts, settings, batch_size):
         contexts: list of lists of token ids.
         settings: SearchSettings.
         batch_size: so many are searched at once.
+        partial: PartialSearch with the batches that need not be searched again, or None.
 
     Returns:
         Two lists in the order of the contexts: the best hypothesis of each, an int array, and its score.
     """
+    partial = partial or Nothing()
     by_length = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))
+    batches = [by_length[start:start + batch_size] for start in range(0, len(by_length), batch_size)]
+    waiting = [number for number in range(len(batches)) if number not in partial.finished]
     found = {}
-    with tqdm(total=len(contexts), unit="context", dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
-        for number, start in enumerate(range(0, len(by_length), batch_size)):
-            chosen = by_length[start:start + batch_size]
-            if number % processes.count() == processes.rank():
-                outputs, scores = search(model, [contexts[index] for index in chosen], settings)
-                found.update(zip(chosen, zip(outputs, map(float, scores))))
-            bar.update(len(chosen))
-        for others in processes.gather(found):
-            found.update(others)
-    return [list(of_one) for of_one in zip(*map(found.get, range(len(contexts))))]
+    with tqdm(total=len(contexts), initial=sum(len(batches[number]) for number in partial.finished), unit="context",
+              dynamic_ncols=True, disable=None, file=sys.stderr) as bar:
+        for place, number in enumerate(waiting):
+            if place % processes.count() == processes.rank():
+                outputs, scores = search(model, [contexts[index] for index in batches[number]], settings)
+                found[number] = outputs, [float(score) for score in scores]
+                partial.add(number, *found[number])
+            bar.update(len(batches[number]))
+    found = dict(partial.finished) | {number: batch for others in processes.gather(found)
+                                      for number, batch in others.items()}
+    of_context = {index: pair for number, chosen in enumerate(batches)
+                  for index, pair in zip(chosen, zip(*found[number]))}
+    return [list(of_one) for of_one in zip(*map(of_context.get, range(len(contexts))))]
 
 
-def search_rows(arguments, model, rows, path):
+def search_rows(arguments, model, rows, path, is_kept=False):
     """Searches all distinct contexts of some rows; the first process writes one line a row to ``path``.
 
     Each line is ``{"id": row, "predict": eval_len ids, padded with 0}``.
 
+    Args:
+        is_kept: whether what is found is kept beside ``path`` until that is complete, and is used where it is there.
+
     Returns:
-        ``{"rows": count, "contexts": count}``.
+        ``{"rows": count, "contexts": count, "seconds": time}``.
     """
+    started = time.perf_counter()
     contexts, context_of_row = distinct_contexts(rows, arguments.seq_len - arguments.eval_len)
     settings = SearchSettings.of(arguments)
-    found, _ = search_contexts(model, contexts, settings, arguments.batch_size)
+    partial = PartialSearch(path, digest_of_search(arguments, model, contexts, settings)) if is_kept else None
+    before = 0.0
+    if partial and partial.finished:
+        before = partial.seconds
+        print(f"going on behind {len(partial.finished)} of {-(-len(contexts) // arguments.batch_size)} batches of "
+              f"contexts, from {path}{ENDING}", file=sys.stderr)
+    found, _ = search_contexts(model, contexts, settings, arguments.batch_size, partial)
     outputs = [output.tolist() for output in found]
     if processes.is_first():
         write_json_lines(path, ({"id": row,
                                  "predict": outputs[context] + [0] * (settings.eval_len - len(outputs[context]))}
                                 for row, context in enumerate(context_of_row)))
-    return {"rows": len(rows), "contexts": len(contexts)}
+    if partial:
+        partial.remove()
+    return {"rows": len(rows), "contexts": len(contexts), "seconds": before + time.perf_counter() - started}
 
 
 def run_search(arguments, prepare):
     """Searches and writes the output file and a summary beside it.
+
+    A search that was cut off goes on behind the batches of contexts that it had finished.
 
     Args:
         arguments: of common.run.arguments.beam_arguments.
         prepare: ``(arguments) -> SearchModel``; it is called when nothing else is left to be found wrong.
 
     Raises:
-        UserError: the data or the weights cannot be used, or the output cannot be written.
+        UserError: the data or the weights cannot be used, the output cannot be written, or another search writes there.
     """
     path = os.path.join(arguments.work_dir, arguments.output_file)
-    summary = [] if is_stream(path) else [path + ".summary.json"]  # beside a pipe or a device there is none
+    is_file = not is_stream(path)
+    beside = [path + ".summary.json", path + ENDING] if is_file else []  # beside a pipe or a device there is nothing
     if processes.is_first():
-        check_outputs([path, *summary], [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
+        check_outputs([path, *beside], [arguments.data, arguments.init_checkpoint, arguments.lora_checkpoint])
     rows = read_rows(arguments.data)
     say_what_is_cut(rows, arguments.seq_len - arguments.eval_len, arguments.data)
     model = prepare(arguments)
-    started = time.perf_counter()
-    counts = search_rows(arguments, model, rows, path)
-    seconds = time.perf_counter() - started
-    for summary_path in summary if processes.is_first() else []:
-        write_json(summary_path, {**model.description, "processes": processes.count(), **counts, "seconds": seconds,
-                                  "peak_memory_bytes": model.peak_memory_bytes()})
-    say_written(path, f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {seconds:.1f} s: {path}")
+    with alone_with(path) if is_file else contextlib.nullcontext():
+        counts = search_rows(arguments, model, rows, path, is_kept=is_file)
+        if is_file and processes.is_first():
+            write_json(beside[0], {**model.description, "processes": processes.count(), **counts,
+                                   "peak_memory_bytes": model.peak_memory_bytes()})
+    say_written(path, f"{counts['rows']} rows, {counts['contexts']} distinct contexts in {counts['seconds']:.1f} s: "
+                      f"{path}")

@@ -63,6 +63,7 @@ class TrainingTask:
         keep: ``(arguments, progress, path) -> None`` behind a validation pass decides which checkpoints stay, ``path``
             being the last; None where all of them do.
         summary: ``(arguments, progress) -> dict``, what the summary has beside every run's.
+        log: ``(plan) -> function that makes a Log``, where log lines have another form than the original program's.
         examples: what the elements of ``train_rows`` are called; their numbers are from 1 on.
     """
 
@@ -71,4 +72,5 @@ class TrainingTask:
     validate: Callable
     keep: Callable | None = None
     summary: Callable = lambda arguments, progress: {}
+    log: Callable | None = None
     examples: str = "rows"

@@ -40,7 +40,8 @@ class Training:
         self.pending = []  # losses that are still on the device
         events = (Events(arguments.work_dir, self.progress.step)
                   if arguments.tensorboard and processes.is_first() else None)
-        self.log = Log(arguments.work_dir, bar, events, *((state.lines, state.log_bytes) if state else ()))
+        make_log = task.log(plan) if task.log else Log
+        self.log = make_log(arguments.work_dir, bar, events, *((state.lines, state.log_bytes) if state else ()))
         self.clock = Clock(self.progress)
         self.state_step, self.state_written, self.state_seconds = self.progress.step, time.perf_counter(), 0.0
 

@@ -13,18 +13,18 @@ scripts/create_events.py).
 import argparse
 import os
 import shlex
-import statistics
 import sys
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from run_showcase import run_all
 
+from common.bench.event_summary import ROWS_FILE, TITLES, events_table
 from common.drivers.commands import cleaned
 from common.drivers.event_report import plot_curves, plot_roles, read_arguments
 from common.drivers.event_tasks import event_training_flags
 from common.drivers.report import read_log
+from common.drivers.side_by_side import run_all
 from common.drivers.tasks import as_words
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json, write_json
@@ -47,26 +47,25 @@ class TableRow:
     """One way to train.
 
     Attributes:
-        name: of its folder.
-        title: for the table.
+        name: of its folder, a key of TITLES.
         flags: in place of the preset's.
         seeds: each is a run.
     """
 
     name: str
-    title: str
     flags: dict = field(default_factory=dict)
     seeds: tuple[int, ...] = SEEDS[:1]
 
 
+SLOW = 0.00005  # what full fine-tuning of BERT usually has
 ROWS = (
-    TableRow("all_weights", "all weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS),
-    TableRow("lora16", "LoRA r 16 + heads", {}, SEEDS),
-    TableRow("lora8", "LoRA r 8 + heads", {"lora_dim": 8, "lr": 0.002}),
-    TableRow("lora4", "LoRA r 4 + heads", {"lora_dim": 4, "lr": 0.002}),
-    TableRow("lora16_frozen", "LoRA r 16, heads frozen", {"heads": FROZEN, "lr": 0.002}),
-    TableRow("lora16_slow", "LoRA r 16 + heads, rate of all weights' usual runs", {"lr": 0.00005}),
-    TableRow("lora16_frozen_slow", "LoRA r 16, heads frozen, that rate", {"heads": FROZEN, "lr": 0.00005}),
+    TableRow("all_weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS),
+    TableRow("lora16", {}, SEEDS),
+    TableRow("lora8", {"lora_dim": 8, "lr": 0.002}),
+    TableRow("lora4", {"lora_dim": 4, "lr": 0.002}),
+    TableRow("lora16_frozen", {"heads": FROZEN, "lr": 0.002}),
+    TableRow("lora16_slow", {"lr": SLOW}),
+    TableRow("lora16_frozen_slow", {"heads": FROZEN, "lr": SLOW}),
 )
 
 
@@ -114,13 +113,6 @@ def speed_words(row, framework, device):
             str(data / "arg_queries_stage2.csv"), *as_words(flags)]
 
 
-def mean(values):
-    """Returns ``mean`` of numbers as text, with their standard deviation where there are several."""
-    values = list(values)
-    more = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{more}"
-
-
 def losses_of(folder, framework):
     """Returns the average losses of a run's log intervals."""
     return np.array([record["avg_loss"] for record in read_log(folder / framework / "train_log.jsonl")
@@ -148,39 +140,27 @@ def alike(folders):
 
 
 def speed_of(row, framework):
-    """Returns milliseconds a step and GiB of a row trained by itself, as text."""
+    """Returns milliseconds a step and GiB of a row trained by itself, or None for both."""
     path = WORK / row.name / f"speed_{framework}" / "train_summary.json"
     if not path.is_file():
-        return "–", "–"
+        return None, None
     summary = read_json(path, {"step_ms": float, "peak_memory_bytes": int})
-    return f"{summary['step_ms']:.1f}", f"{summary['peak_memory_bytes'] / 2**30:.2f}"
+    return summary["step_ms"], summary["peak_memory_bytes"] / 2**30
 
 
-def table_lines(rows):
-    """Returns the table over all rows as lines of Markdown, and the same numbers as records."""
-    lines = ["| trained | weights | rate | seeds | precision / recall / **F1** on test, PyTorch | the same, Jittor | "
-             "ms a step | peak memory, GiB | checkpoint, MB | largest loss gap | equal spans |",
-             "| --- | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |"]
-    records = []
-    for row in rows:
-        folders = [folder for folder, each, _ in runs_of([row]) if each is row]
-        cells, scores = [], {}
-        for framework in FRAMEWORKS:
-            found = [read_json(folder / framework / "scores.json", {"scores": {str: float}})["scores"]
-                     for folder in folders]
-            scores[framework] = found
-            parts = [mean(each[f"classification_{part}"] for each in found) for part in ("precision", "recall", "f1")]
-            cells.append(f"{parts[0]} / {parts[1]} / **{parts[2]}**")
-        gap, equal = alike(folders)
-        step_ms, memory = zip(*(speed_of(row, framework) for framework in FRAMEWORKS))
-        size = read_json(folders[0] / FRAMEWORKS[0] / "train_summary.json", {"checkpoint_bytes": int})
-        lines.append(f"| {row.title} | {trained_weights(row):,} | {flags_of(row)['lr']:g} | {len(row.seeds)} | "
-                     f"{cells[0]} | {cells[1]} | {' / '.join(step_ms)} | {' / '.join(memory)} | "
-                     f"{size['checkpoint_bytes'] / 1e6:.1f} | {gap:.1e} | {equal:.2%} |")
-        records.append({"row": row.name, "title": row.title, "weights": trained_weights(row), "flags": flags_of(row),
-                        "seeds": list(row.seeds), "scores": scores, "largest_loss_gap": gap, "equal_spans": equal,
-                        "step_ms": dict(zip(FRAMEWORKS, step_ms)), "peak_memory_gib": dict(zip(FRAMEWORKS, memory))})
-    return lines, records
+def record_of(row):
+    """Returns what the table says of a row; see common.bench.event_summary.SHAPE."""
+    folders = [folder for folder, _, _ in runs_of([row])]
+    scores = {framework: [read_json(folder / framework / "scores.json", {"scores": {str: float}})["scores"]
+                          for folder in folders] for framework in FRAMEWORKS}
+    gap, equal = alike(folders)
+    speeds = {framework: speed_of(row, framework) for framework in FRAMEWORKS}
+    size = read_json(folders[0] / FRAMEWORKS[0] / "train_summary.json", {"checkpoint_bytes": int})["checkpoint_bytes"]
+    return {"row": row.name, "weights": trained_weights(row), "rate": flags_of(row)["lr"], "flags": flags_of(row),
+            "seeds": list(row.seeds), "scores": scores,
+            "step_ms": {framework: speed for framework, (speed, _) in speeds.items()},
+            "peak_memory_gib": {framework: memory for framework, (_, memory) in speeds.items()},
+            "checkpoint_mb": size / 1e6, "largest_loss_gap": gap, "equal_spans": equal}
 
 
 def plot_rows(path, rows):
@@ -196,7 +176,7 @@ def plot_rows(path, rows):
                        for record in read_log(folder / framework / "train_log.jsonl") if record["kind"] == "validation"]
                       for folder, _, _ in runs_of([row])]
             points = np.mean(curves, axis=0)
-            axes.plot(range(1, len(points) + 1), points, marker="o", markersize=4, label=row.title)
+            axes.plot(range(1, len(points) + 1), points, marker="o", markersize=4, label=TITLES[row.name]["en"])
         axes.set_title(NAMES[framework])
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
@@ -210,11 +190,11 @@ def plot_rows(path, rows):
 
 def keep(rows):
     """Copies what the runs logged to log/eae/, writes the table over all rows, and draws the figures."""
-    lines, records = table_lines(rows)
+    write_json(LOG / ROWS_FILE, [record_of(row) for row in rows])
     folders = list(runs_of(rows))
     summary = read_json(folders[0][0] / FRAMEWORKS[0] / "train_summary.json", {"device": str, "version": str})
     jittor = read_json(folders[0][0] / FRAMEWORKS[1] / "train_summary.json", {"device": str, "version": str})
-    text = ("# PHEE, event arguments with gold triggers, bert.minilm\n\n" + "\n".join(lines) + "\n\n"
+    text = ("# PHEE, event arguments with gold triggers, bert.minilm\n\n" + events_table(LOG, "en") + "\n\n"
             "Test scores of the best epoch by validation F1; several seeds: mean ± standard deviation. Trained several "
             f"at once on one GPU; milliseconds and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by "
             "itself. Loss gap: the largest relative difference of both frameworks' average losses over "
@@ -234,7 +214,6 @@ def keep(rows):
                     file.write(cleaned(path.read_text(encoding="utf-8")))
     with atomic_write(LOG / "table.md") as file:
         file.write(text)
-    write_json(LOG / "results.json", records)
     first = next(folder for folder, row, _ in folders if row.name == "lora16")
     results = read_json(first / "results.json", {"title": str, "frameworks": dict})
     FIGURE.mkdir(parents=True, exist_ok=True)

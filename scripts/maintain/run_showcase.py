@@ -14,19 +14,16 @@ floor; and a thousand steps of GPT-2 medium from random weights.
 """
 
 import argparse
-import os
-import shlex
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 
 import keep_run
 import numpy as np
-from tqdm import tqdm
 
 from common.drivers.commands import cleaned
 from common.drivers.pipeline import STAGES
+from common.drivers.side_by_side import run_all
 from common.drivers.tasks import TASKS, as_words, training_flags
 from common.errors import UserError, run_main
 from common.files import atomic_write
@@ -153,42 +150,6 @@ def keep(run: ShowcaseRun) -> None:
                 raise UserError(f"{path}: is not there; run the stages before this one first")
             with atomic_write(LOG / run.name / framework / name) as file:
                 file.write(cleaned(path.read_text(encoding="utf-8")))
-
-
-def start(words, log, device):
-    """Starts a command with its output in a file, on one GPU where ``device`` names one."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(f"$ {shlex.join(words)}\n")
-        file.flush()
-        return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
-
-
-def run_all(jobs, devices, at_once, deadline):
-    """Runs ``(label, words, log)`` jobs, ``at_once`` on each device; returns the labels that failed or were cut off."""
-    waiting, running, failed = list(jobs), {}, []
-    with tqdm(total=len(waiting), unit="job", dynamic_ncols=True, disable=None) as bar:
-        while waiting or running:
-            for process in [process for process in running if process.poll() is not None]:
-                label, _ = running.pop(process)
-                if process.returncode:
-                    failed.append(label)
-                bar.write(f"{label}: " + (f"failed with status {process.returncode}" if process.returncode else "done"))
-                bar.update()
-            load = {device: sum(used == device for _, used in running.values()) for device in devices}
-            device = min(load, key=load.get)
-            if time.monotonic() > deadline:
-                for process, (label, _) in running.items():
-                    process.terminate()
-                    failed.append(label)
-                return failed + [label for label, *_ in waiting]
-            if waiting and load[device] < at_once:
-                label, words, log = waiting.pop(0)
-                running[start(words, log, device)] = label, device
-            else:
-                time.sleep(0.2)
-    return failed
 
 
 def main(argv):

@@ -4,13 +4,14 @@
 
 A marker is a line ``<!-- table: NAME -->``; what stands between it and ``<!-- end of table -->`` is replaced by that
 table of common/bench/summary.py: ``alignment`` of both frameworks' trainings, ``runs`` of all logged runs, ``speed``
-of the benchmarks.
+of the benchmarks, ``events`` of LoRA against all weights on PHEE.
 With --check nothing is written and exit status 1 says that something would change.
 """
 
 import argparse
 import re
 
+from common.bench.event_summary import events_table
 from common.bench.summary import alignment_table, runs_table, speed_table
 from common.errors import UserError, run_main
 from common.files import atomic_write
@@ -18,7 +19,7 @@ from common.paths import ROOT
 
 BLOCK = re.compile(r"(<!-- table: (?P<name>.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 TABLES = {"alignment": (alignment_table, ROOT / "log"), "runs": (runs_table, ROOT / "log"),
-          "speed": (speed_table, ROOT / "log/bench")}
+          "speed": (speed_table, ROOT / "log/bench"), "events": (events_table, ROOT / "log/eae")}
 DOCUMENTS = {"README.md": "en", "README_zh.md": "zh"}
 
 

@@ -131,9 +131,9 @@ def test_weights_of_the_right_shapes_that_are_not_the_published_ones_are_said(pr
 def test_what_is_published():
     """Whole ids of commits and files."""
     assert download.PUBLISHED.keys() == download.CARDS.keys() == {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl",
-                                                                  "bert-base-uncased"}
+                                                                  "bert-base-uncased", "chatglm2-6b"}
     for name, published in download.PUBLISHED.items():
-        assert name == "gpt2-xl" or re.fullmatch("[0-9a-f]{40}", published.revision)
+        assert name in ("gpt2-xl", "chatglm2-6b") or re.fullmatch("[0-9a-f]{40}", published.revision)
         assert published.sha256 is None or re.fullmatch("[0-9a-f]{64}", published.sha256)
 
 

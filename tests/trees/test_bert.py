@@ -100,7 +100,9 @@ def test_what_is_trained_moves_and_nothing_else(bert_oracle, rank, heads):
     before = trained_state_dict(model, lambda name: True)
     train_step(model, build_optimizer(arguments, model), arguments, arrays_of(BATCH), 0.1, is_update=True)
     for name, array in trained_state_dict(model, lambda name: True).items():
-        assert np.array_equal(array, before[name]) != is_trained(name, rank, heads), name
+        # A softmax over places does not see the heads' bias, whose gradient is zero but for rounding.
+        if name != "heads.bias" or heads == "frozen":
+            assert np.array_equal(array, before[name]) != is_trained(name, rank, heads), name
 
 
 def test_neighbours_and_filling_change_nothing(bert_oracle):

@@ -13,8 +13,9 @@ import device
 
 FOLDER = os.path.dirname(os.path.realpath(__file__))
 BASE = {"cpu": ("dropout.h", "cpu.h"), "cuda": ("dropout.h", "cuda_products.h")}
-MORE = {"cpu": ("cpu_attention.h", "cpu_encoder.h", "cpu_weights.h"),
-        "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h", "cuda_encoder.h", "cuda_weights.h")}
+MORE = {"cpu": ("cpu_attention.h", "cpu_encoder.h", "cpu_weights.h", "chatglm_cpu.h"),
+        "cuda": ("cuda_layers.h", "cuda_lora.h", "cuda_attention.h", "cuda_encoder.h", "cuda_weights.h",
+                 "chatglm_cuda.h")}
 
 
 def is_half():

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# ChatGLM2 from data to a score table:
+#   bash scripts/run_chatglm2.sh [--framework pytorch|jittor|both] [--preset demo|adgen] [--source DIR] [options]
+# run_chatglm2.sh --help lists the options. PYTHON_PYTORCH and PYTHON_JITTOR name interpreters to use in place of
+# .venv_pytorch and .venv_jittor.
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
+framework=both
+source "$root/scripts/choose_python.sh"
+exec "${python[@]}" "$root/scripts/run_chatglm2.py" "$@"
