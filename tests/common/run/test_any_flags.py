@@ -14,8 +14,8 @@ NEEDED = {training_arguments: ["--train_data", "t", "--valid_data", "v", "--init
           beam_arguments: ["--data", "d", "--init_checkpoint", "c"]}
 TRAINING = ["lr", "clip", "train_batch_size", "valid_batch_size", "grad_acc", "label_smooth", "lora_dropout",
             "lora_dim", "lora_alpha", "weight_decay", "adam_beta1", "adam_beta2", "adam_epislon", "warmup_step",
-            "max_epoch", "max_step", "log_interval", "eval_interval", "save_interval", "eval_epoch", "seq_len", "random_seed",
-            "i_steps", "i_lrs", "state_minutes", "keep_last", "world_size", "local_rank"]
+            "max_epoch", "max_step", "log_interval", "eval_interval", "save_interval", "eval_epoch", "seq_len",
+            "random_seed", "i_steps", "i_lrs", "state_minutes", "keep_last", "world_size", "local_rank"]
 BEAM = ["batch_size", "eval_len", "min_length", "beam", "length_penalty", "no_repeat_ngram_size",
         "repetition_penalty", "eos_token_id", "seq_len", "lora_dim", "lora_alpha", "random_seed"]
 CHOICES = {"scheduler": ["linear", "cycle", "cosine", "constant", "inv_sqrt", "x"], "lora_targets": ["q,v", "x", ""],
