@@ -21,6 +21,7 @@ from common.files import read_json, sha256_of, write_json
 from common.frameworks import variables_for
 from common.locks import exclusive
 from common.paths import ROOT
+from common.run.launching import check_alone
 from common.signals import Child, exception_of
 from common.unfinished import remove_unfinished
 
@@ -181,6 +182,7 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
         UserError: it failed, and the message names its log, or another process is running it in the same folder.
         KeyboardInterrupt, Terminated: a signal has come.
     """
+    check_alone("a driver of several stages")
     stamps.mkdir(parents=True, exist_ok=True)
     with exclusive(stamps / f".{command.name}", f"the stage {command.name} in {stamps.parent}",
                    "wait until that has ended, or give another --work_dir"):

@@ -15,6 +15,7 @@ from common.drivers import commands
 from common.drivers.commands import Command, cleaned, run_command
 from common.errors import UserError
 from common.paths import ROOT
+from common.run.launching import VARIABLES
 
 
 @pytest.mark.parametrize("text, expected", [
@@ -97,6 +98,14 @@ while not Path("go").exists():
     time.sleep(0.01)
 Path("out").touch()
 """
+
+
+def test_a_driver_under_a_launcher_says_so(tmp_path, monkeypatch):
+    for name, value in zip(VARIABLES["mpirun"], "0202"):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="^mpirun has started 2 processes: a driver of several stages runs as one"):
+        run_command(Command("stage", ["true"], tmp_path, [], [], tmp_path / "log"), tmp_path / "stamps", force=True)
+    assert not (tmp_path / "stamps").exists()
 
 
 @pytest.fixture
