@@ -30,10 +30,11 @@ _SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_SEAL = "0" * 64
 # What stands beside the flags in their namespace.
 NOT_FLAGS = {"card", "lora", "ontology", "backbone_path", "vocab_path"}
-# Flags that change no number of the training, or stand for others that are kept.
+# Flags that change no number of the training, or whose value stands under another name too.
 FREE = {"work_dir", "device", "platform", "overwrite", "resume", "keep_last", "state_minutes", "tensorboard",
-        "log_interval",
-        "save_interval", "eval_interval", "eval_epoch", *NOT_FLAGS, *PRECISIONS}
+        "log_interval", "save_interval", "eval_interval", "eval_epoch", *NOT_FLAGS, *PRECISIONS,
+        "output_dir", "train_file", "validation_file", "test_file", "model_name_or_path", "report_to",
+        "logging_steps", "save_steps", "eval_steps"}
 DATA, WEIGHTS = ("train_data", "valid_data"), ("init_checkpoint", "lora_checkpoint")
 
 
