@@ -100,7 +100,7 @@ def same_predictions(work, results):
 
 
 # What may differ between the frameworks of one run: where it was written and where it ran.
-PLACES = ("work_dir", "device")
+PLACES = ("work_dir", "output_dir", "device", "most_tokens")
 
 
 def check_alike(results):

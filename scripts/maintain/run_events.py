@@ -136,7 +136,7 @@ def alike(folders):
         gap = max(gap, float(np.abs(first / second - 1).max()))
         for one, other in zip(*(answers_of(folder, framework) for framework in FRAMEWORKS)):
             same, either = same + len(one & other), either + len(one | other)
-    return gap, same / either
+    return gap, same / either if either else 1.0
 
 
 def speed_of(row, framework):
