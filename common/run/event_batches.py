@@ -38,10 +38,11 @@ class QueryBatch(Packed):
         """
         count = len(self.input_ids)
         more = multiple - count % multiple
+        longest = max(self.length, more)
         tokens = {name: np.pad(getattr(self, name), (0, more))
                   for name in ("input_ids", "position_ids", "token_type_ids", "token_keys")}
         return replace(self, **tokens, offsets=np.append(self.offsets, np.int32(count + more)),
-                       length=self.length + -self.length % max(1, multiple // 2),
+                       length=longest + -longest % max(1, multiple // 2),
                        targets=np.pad(self.targets, ((0, 1), (0, 0))),
                        loss_weights=np.append(self.loss_weights, np.float32(0)))
 
