@@ -25,8 +25,10 @@ from common.paths import ROOT
 from common.precisions import DEFAULT_PRECISION, PRECISIONS
 
 STEPS = 100
-TESTS = {"pytorch": ["tests/trees/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],
-         "jittor": ["tests/trees/test_tree.py", "tests/jittor/test_kernels.py"]}
+OF_BOTH = ["tests/trees/test_tree.py", "tests/trees/test_all_weights.py", "tests/trees/test_bert.py",
+           "tests/trees/test_encoder_kernels.py"]
+TESTS = {"pytorch": [*OF_BOTH, "tests/pytorch/test_cuda_graphs.py"],
+         "jittor": [*OF_BOTH, "tests/jittor/test_kernels.py"]}
 BETWEEN_FRAMEWORKS = 1e-4
 # Four units in the last place of the factors: their significands have 11, 8 and 11 bits.
 AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 ** -11}

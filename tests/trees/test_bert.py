@@ -8,6 +8,7 @@ import pytest
 from common.model.bert_cards import BERT_CARDS, HEAD_NAMES, is_trained
 from common.model.bert_files import checked_minilm, package_folder, read_bert
 from common.run.dropout import step_key
+from tests import DEVICE
 from tests.oracles import make_bert_oracle
 from tests.oracles.make_bert_oracle import CARD, QUERIES, SETTINGS, SMOOTHING, TARGETS, TYPES, batch_of
 from tests.trees.small_model import arrays_of, part, relative_error
@@ -134,6 +135,26 @@ def test_dropout_acts_in_training_alone(bert_oracle):
     assert losses[0] == losses[2] != losses[1]
     assert float(validation_step(model, arrays_of(BATCH))) == pytest.approx(float(bert_oracle["validation_loss"]),
                                                                            rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank, heads", [(SETTINGS.rank, "frozen"), (0, "trained")])
+@pytest.mark.parametrize("precision, digits", [
+    ("bf16", 8), ("fp16", 11), pytest.param("tf32", 11, marks=pytest.mark.gpu)])
+def test_losses_in_other_precisions(bert_oracle, precision, digits, rank, heads):
+    """Near those of fp32 but not the same; ``digits`` is the length of the significand in bits."""
+    found = {}
+    for name in ("fp32", precision):
+        device.set_up(DEVICE, 1, name)
+        arguments = flags(rank, heads, precision=name, backbone_dropout=0.1, lora_dropout=0.1, clip=1.0)
+        model = model_of(bert_oracle, arguments)
+        optimizer = build_optimizer(arguments, model)
+        if name == "fp16":  # 65536 times these gradients overflow, and the first steps would be left out
+            optimizer.loss_scale /= 2.0 ** 8
+        found[name] = np.array([float(train_step(model, optimizer, arguments, arrays_of(
+            batch_of(QUERIES, TYPES, TARGETS, step_key(1, step))), 0.002, True)) for step in range(8)])
+    assert not np.array_equal(*found.values())
+    assert np.abs(found[precision] / found["fp32"] - 1).max() < 4 * 2.0 ** -digits
 
 
 def test_each_layer_drops_by_its_own_stream():
