@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import read_json
 from common.frameworks import interpreter, variables_for
 from common.model.lora_file import read_checkpoint
 from common.paths import PRETRAINED, ROOT
@@ -101,13 +102,19 @@ class Trials:
         raise Failed(f"the training did not come to print {line!r}")
 
     def reference(self):
-        """Trains once without a fault; returns the seconds until it began, and those of its steps."""
+        """Trains once without a fault.
+
+        Returns:
+            The seconds until the first step, those from there on, and those that a state takes.
+        """
         begun = time.perf_counter()
         process = self.begin(self.folder / "whole", line=" steps; ")
         setting_out = time.perf_counter()
         rest, _ = process.communicate(timeout=TIMEOUT_S)
         expect(process.returncode == 0, f"without a fault it ended with status {process.returncode}: {rest[-1500:]}")
-        return setting_out - begun, time.perf_counter() - setting_out
+        ended = time.perf_counter()
+        summary = read_json(self.folder / "whole" / "train_summary.json", dict)
+        return setting_out - begun, ended - setting_out, summary["state_seconds"] / summary["states"]
 
     def left(self, work):
         """Returns what a training left: its checkpoints, its log without times, and its files' names."""

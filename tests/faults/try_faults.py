@@ -35,11 +35,12 @@ SKIPPED = "skipped"
 
 def kills(trials, options, durations):
     """kill -9 at random moments, a fifth of them before the first step"""
-    draw, setting_out, training = random.Random(options.seed), *durations
-    for number in range(options.kills):
-        work = trials.folder / f"kill_{number}"
-        is_early = number % 5 == 4
-        delay = draw.uniform(0, setting_out if is_early else 1.1 * training)
+    draw, (setting_out, training, _) = random.Random(options.seed), durations
+    done = 0
+    while done < options.kills:
+        work = trials.folder / f"kill_{done}"
+        is_early = done % 5 == 4
+        delay = draw.uniform(0, setting_out if is_early else training)
         process = trials.start(trials.words(work, "--resume"))
         if not is_early:
             for line in process.stdout:
@@ -48,18 +49,17 @@ def kills(trials, options, durations):
         time.sleep(delay)
         end(process)
         found = trials.check_whole(work)
-        printed = "had ended" if (work / "train_summary.json").exists() and not state_paths(work) else None
-        if printed is None:
+        if not (work / "train_summary.json").exists() or state_paths(work):  # else it had ended before
             printed = trials.resume(work)
-            printed = next((line for line in printed.splitlines() if line.startswith("going on")), "from the start")
-            printed = printed.split(", from ")[0]
-        trials.check_same(work)
-        yield f"{delay:.2f} s {'after the start' if is_early else 'into training'}: {found}; {printed}"
+            start = next((line for line in printed.splitlines() if line.startswith("going on")), "from the beginning")
+            done += 1
+            yield (f"{delay:.2f} s {'from the start' if is_early else 'of training'}: {found}; "
+                   + start.split(", from ")[0])
         shutil.rmtree(work)
 
 
 def kill_upon_kill(trials, options, durations):
-    """kill -9 of one training again and again, each time behind two more log lines"""
+    """kill -9 of one training again and again, each time behind one more log line"""
     work, count = trials.folder / "again", 0
     for _ in range(20):
         process = trials.start(trials.words(work, "--resume"))
@@ -288,7 +288,8 @@ def main(argv):
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
         trials = Trials(options.framework, folder)
         durations = trials.reference()
-        print("without a fault: {:.1f} s until the first step, {:.1f} s from there".format(*durations), flush=True)
+        print("without a fault: {:.1f} s until the first step, {:.1f} s from there; a state takes {:.3f} s".format(
+            *durations), flush=True)
         records = []
         for fault in chosen:
             print(f"{fault.__name__}: {fault.__doc__.strip()}", flush=True)
@@ -299,7 +300,7 @@ def main(argv):
               f"{'passed' if record['passed'] else 'FAILED'}")
     write_json(options.output / f"{options.framework}.json", {
         "framework": options.framework, "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0],
-        "system": platform.platform(), "faults": records})
+        "system": platform.platform(), "state_seconds": durations[2], "faults": records})
     return int(not all(record["passed"] for record in records))
 
 
