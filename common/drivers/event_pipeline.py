@@ -116,9 +116,9 @@ class EventRun:
         summary, predictions, gold = work / "train_summary.json", work / "predictions.jsonl", self.file_of(2)
         questions, device = self.files_of_questions(), ["--device", self.options.device]
 
-        def command(name, words, inputs, outputs, folder=tree, more=list):
+        def command(name, words, inputs, outputs, folder=tree, more=list, resuming=()):
             return Command(name, [relative(word, folder) for word in [interpreter(framework), *words]], folder, inputs,
-                           outputs, work / f"{name}.log", more)
+                           outputs, work / f"{name}.log", more, resuming)
 
         def checkpoint():
             if not summary.is_file():
@@ -133,7 +133,7 @@ class EventRun:
                                     *self.data_words(), "--model_card", self.card.name, *given, "--work_dir", work,
                                     *device, *as_words(self.training)],
                           [train, valid, *questions, *weight_files(backbone)], [summary, work / "train_log.jsonl"],
-                          more=lambda: [checkpoint()])
+                          more=lambda: [checkpoint()], resuming=("--resume",))
         if stage == "predict":
             argmax = ["--seed_argmax"] if self.training.get("seed_argmax") else []
             precision = [f"--{name}" for name in ("tf32", "bf16", "fp16") if self.training.get(name)]
