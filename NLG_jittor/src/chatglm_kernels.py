@@ -15,8 +15,11 @@ from kernel_sources import chatglm_functions
 
 
 def weight(*shape):
-    """Returns a parameter of zeros ``(out, in)`` or ``(out,)`` which ``kernels.store`` gives its dtype."""
-    return jt.zeros(shape)
+    """Returns what stands for a parameter ``(out, in)`` or ``(out,)`` until ``kernels.store`` puts its array there.
+
+    Zeros of that shape would be computed with the first array that is loaded, all layers' at once and in 32 bits.
+    """
+    return jt.zeros((1,))
 
 
 def lora_weight(*shape):

@@ -305,9 +305,15 @@ def unpacked(array, sums):
     return [array]
 
 
+def pieces(*lists):
+    """Yields the elements of lists of one array each, so many at once that what is computed on the way stays small."""
+    size = 2**24 if lists[0][0].is_cuda else 2**18
+    return zip(*(arrays[0].split(size) for arrays in lists))
+
+
 def squared_norm(arrays):
     """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
-    return (arrays[0].double() ** 2).sum()
+    return sum((piece.double() ** 2).sum() for [piece] in pieces(arrays))
 
 
 def is_finite(number):
@@ -332,10 +338,10 @@ def adamw(values, gradients, first_moments, second_moments, decays, learning_rat
         learning_rate, step_size, beta1, beta2, eps: numbers.
         is_good: True, or what is_finite returned.
     """
-    [value], [gradient], [first], [second], [decay] = values, gradients, first_moments, second_moments, decays
-    new_first = beta1 * first + (1.0 - beta1) * gradient
-    new_second = beta2 * second + (1.0 - beta2) * gradient ** 2
-    moved = value - step_size * new_first / (torch.sqrt(new_second) + eps)
-    new_value = moved * (1.0 - learning_rate * decay)
-    for old, new in ((first, new_first), (second, new_second), (value, new_value)):
-        old.copy_(new if is_good is True else torch.where(is_good, new, old))
+    for value, gradient, first, second, decay in pieces(values, gradients, first_moments, second_moments, decays):
+        new_first = beta1 * first + (1.0 - beta1) * gradient
+        new_second = beta2 * second + (1.0 - beta2) * gradient ** 2
+        moved = value - step_size * new_first / (torch.sqrt(new_second) + eps)
+        new_value = moved * (1.0 - learning_rate * decay)
+        for old, new in ((first, new_first), (second, new_second), (value, new_value)):
+            old.copy_(new if is_good is True else torch.where(is_good, new, old))

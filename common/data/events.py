@@ -75,7 +75,10 @@ def read_questions(paths: Iterable[str | os.PathLike]) -> dict[str, str]:
         for line_number, line in read_lines(path):
             if not line.strip():
                 continue
-            fields = [field.strip() for field in next(csv.reader([line.removeprefix("\ufeff")]))]
+            try:
+                fields = [field.strip() for field in next(csv.reader([line.removeprefix("\ufeff")]))]
+            except csv.Error:  # a line end of another kind, inside the line
+                fields = []
             if len(fields) != 2 or not all(fields):
                 raise UserError(f"{path}:{line_number}: {shortened(line)}, expected a role, a comma and its question")
             if fields[0] in questions:

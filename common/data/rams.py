@@ -92,10 +92,10 @@ def _event(index, where, words, trigger, record, ontology):
     """Returns the Event of one of a document's triggers."""
     place = _span(trigger, len(words), "the trigger", where)
     check_shape(trigger[2:], [[list]], f"{where}: the trigger's types")
-    types = [each[0] for each in trigger[2]] if len(trigger) > 2 else []
-    if len(types) != 1 or type(types[0]) is not str:
+    types = [each[:1] for each in trigger[2]] if len(trigger) > 2 else []
+    if len(types) != 1 or list(map(type, types[0])) != [str]:
         raise UserError(f"{where}: the trigger has {len(types)} event types, expected one")
-    event_type = types[0]
+    (event_type,) = types[0]
     if event_type not in ontology.roles:
         raise UserError(f"{where}: the event type {shortened(event_type)} is unknown; is --roles the {ROLES_FILE} of "
                         "this data?")

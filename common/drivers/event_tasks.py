@@ -34,7 +34,7 @@ class EventPreset:
 PHEE_FILES = ("train.json", "dev.json", "test.json")
 EVENT_PRESETS = {
     "demo": EventPreset("made-up reports from a seeded grammar", PHEE, "demo/events", PHEE_FILES, "bert.minilm",
-                        {"max_epoch": 3, "log_interval": 25}),
+                        {"max_epoch": 2, "train_batch_size": 16, "lr": 0.002, "log_interval": 25}),
     "phee": EventPreset("PHEE", PHEE, "phee", PHEE_FILES, "bert.minilm"),
     "rams": EventPreset("RAMS 1.0c", RAMS, "", ("train.jsonlines", "dev.jsonlines", "test.jsonlines"), "bert.base",
                         {"train_batch_size": 16, "lr": 0.0005}),

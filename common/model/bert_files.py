@@ -15,7 +15,7 @@ from common.model.bert_cards import BERT_CARDS, BertCard, head_shapes
 from common.model.checkpoint import check_shapes
 from common.model.initial_weights import RANDOM, random_backbone
 from common.model.lora_arrays import BertLoraSettings, lora_shapes
-from common.model.lora_file import LoraRecord, read_trained, save_trained
+from common.model.lora_file import LoraRecord, is_lora, read_trained, save_trained
 from common.model.weight_files import FOLDER_FILES, read_named_arrays, resolve_checkpoint, shard_files
 from common.paths import PRETRAINED
 
@@ -131,6 +131,9 @@ def read_bert(path: str | os.PathLike, card: BertCard) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for shard in shard_files(path):
         arrays.update(read_named_arrays(shard, UNUSED))
+    if any(map(is_lora, arrays)):
+        raise UserError(f"{path}: holds LoRA arrays, and no whole backbone; expected a BERT's model.safetensors, or a "
+                        "checkpoint of --lora_dim 0")
     return from_hugging_face(arrays, card, path)
 
 

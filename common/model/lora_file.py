@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from common.checks import check_shape, parse_json, shortened
+from common.checks import check_shape, parse_json, printable, shortened
 from common.errors import UserError
 from common.files import atomic_write
 from common.model.weight_files import (
@@ -154,9 +154,12 @@ def read_checkpoint(
         UserError: as ``read_arrays`` and ``read_record``, or the LoRA arrays are not those that were written.
     """
     path = resolve_checkpoint(path)
+    fields = _read_fields(path)
+    if fields and fields.get("heads"):
+        raise UserError(f"{path}: was trained on {printable(fields['model_card'])} by bert_eae_ft.py, for "
+                        "bert_eae_predict.py; expected a GPT-2's checkpoint")
     arrays = read_arrays(path)
     others, lora = split_arrays(arrays)
-    fields = _read_fields(path)
     if fields and not lora and fields["lora_dim"]:
         fields = None  # of a file that was made of another, without its LoRA arrays
     if fields:

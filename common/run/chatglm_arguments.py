@@ -16,7 +16,7 @@ from common.paths import PRETRAINED
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS
 from common.run.arguments import given_flags
 from common.run.launching import place
-from common.run.ranges import check_ranges
+from common.run.ranges import RANGES_OF_ALL, check_ranges
 
 # Names that users' configurations have and that nothing here answers to.
 ELSEWHERE = "texts are generated and scored by chatglm2_generate.py --test_file, with --lora_checkpoint"
@@ -44,13 +44,17 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument(f"--{name}", nargs="?", const=True, default=default, type=_truth, help=help)
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
-        """Parses a command line, or the file that it names."""
+        """Parses a command line, or the file that it names; the help says each number's range."""
+        for action in self._actions:
+            if action.dest in RANGES_OF_ALL:
+                action.help = "; ".join(filter(None, [action.help, str(RANGES_OF_ALL[action.dest])]))
         where = ""
         if len(argv) == 1 and argv[0].endswith(".json"):
             where = f"{argv[0]}: "
             argv = [word for name, value in read_json(argv[0], dict).items() for word in _words(argv[0], name, value)]
-        for word in argv:  # before what is missing, for which an unknown name may stand
-            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+        for index, word in enumerate(argv):  # before what is missing, for which an unknown name may stand
+            is_flag = word.startswith("--") and word.split("=")[0] not in self._option_string_actions
+            if is_flag or index == 0 and not word.startswith("-"):
                 self.refuse(word, where)
         namespace, rest = self.parse_known_args(argv)
         for word in rest:

@@ -23,7 +23,7 @@ from common.model.chatglm_cards import ChatGLMCard, chatglm_lora_shapes, chatglm
 from common.model.chatglm_weights import read_chatglm_lora
 from common.model.checkpoint import steps_before
 from common.model.initial_weights import RANDOM
-from common.model.weight_files import resolve_checkpoint
+from common.model.weight_files import resolve_checkpoint, shard_files
 from common.run.batching import NO_STEP, Batch, Row, batches_per_epoch, epoch_order, make_batch
 from common.run.dropout import step_key
 from common.run.progress import LOG_FILE, Log, Progress
@@ -58,7 +58,7 @@ def plan_of_chatglm(arguments: argparse.Namespace) -> Plan:
         UserError: the output folder, the tokenizer or the data cannot be used, or the memory is too small.
     """
     if arguments.init_checkpoint != RANDOM:
-        resolve_checkpoint(arguments.init_checkpoint)
+        shard_files(resolve_checkpoint(arguments.init_checkpoint))
     check_work_dir(arguments, [arguments.train_file, arguments.validation_file, arguments.lora_checkpoint])
     tokenizer = ChatGLMTokenizer(arguments.tokenizer_name, arguments.card.pieces)
 

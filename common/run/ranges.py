@@ -57,7 +57,8 @@ RANGES = {
     # Any logit times or over this is a number that float32 holds.
     "repetition_penalty": Range(1e-6, 1e6), "eos_token_id": Range(0),
     "steps": COUNT, "contexts": COUNT,
-    # ChatGLM2's
+}
+CHATGLM_RANGES = {
     "lora_r": COUNT, "max_source_length": Range(3), "max_target_length": COUNT, "seed": Range(0),
     "per_device_train_batch_size": COUNT, "per_device_eval_batch_size": Range(1, 1 << ROW_BITS),
     "gradient_accumulation_steps": COUNT, "memory_gb": Range(0, LARGEST, is_above=True),
@@ -67,6 +68,9 @@ RANGES = {
     "max_predict_samples": COUNT, "num_beams": COUNT, "top_p": Range(0, 1, is_above=True),
     "temperature": Range(0, LARGEST, is_above=True),
 }
+
+
+RANGES_OF_ALL = {**RANGES, **CHATGLM_RANGES}
 
 
 def check_ranges(values):
@@ -82,6 +86,6 @@ def check_ranges(values):
         if isinstance(value, str) and not value.strip():
             raise UserError(f"--{name} {value!r}: is empty; was it a variable without a value?")
         for number in (value if isinstance(value, list) else [value]):
-            if isinstance(number, (int, float)) and name in RANGES and number not in RANGES[name]:
-                remark = RANGES[name].remark and f" ({RANGES[name].remark})"
-                raise UserError(f"--{name} {shortened(number)}: expected {RANGES[name]}{remark}")
+            if isinstance(number, (int, float)) and name in RANGES_OF_ALL and number not in RANGES_OF_ALL[name]:
+                remark = RANGES_OF_ALL[name].remark and f" ({RANGES_OF_ALL[name].remark})"
+                raise UserError(f"--{name} {shortened(number)}: expected {RANGES_OF_ALL[name]}{remark}")

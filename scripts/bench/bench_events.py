@@ -1,6 +1,6 @@
 """Times training steps of event argument extraction: both trees, and transformers with PEFT as a user would write it.
 
-    python scripts/bench/bench_events.py --output log/bench/events.json [--device auto|cpu|cuda] [--steps 400]
+    python scripts/bench/bench_events.py --output log/eae/bench.json [--device auto|cpu|cuda] [--steps 400]
 
 PHEE (data/phee, see scripts/create_events.py), bert.minilm, batches of 32 queries, LoRA of rank 16 on query and value
 with trained heads, fp32. Each system trains in a process of its own, one after the other. The time of a step is the

@@ -37,7 +37,7 @@ def test_the_words_of_training(tmp_path):
     assert value_of(words, "--lr") == "0.001" and value_of(words, "--lora_dim") == "8"
     assert value_of(words, "--warmup_share") == "0.06"
     everything = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0"), "train")
-    assert value_of(everything, "--lr") == "0.0001" and value_of(everything, "--max_epoch") == "3"
+    assert value_of(everything, "--lr") == "0.0001" and value_of(everything, "--max_epoch") == "2"
     slow = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0", "--lr", ".5", "--warmup_step", "3"), "train")
     assert value_of(slow, "--lr") == "0.5" and "--warmup_share" not in slow
 

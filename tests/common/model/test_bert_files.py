@@ -23,7 +23,7 @@ from common.model.bert_files import (
 from common.model.huggingface_files import save_arrays
 from common.model.initial_weights import RANDOM, random_backbone
 from common.model.lora_arrays import BertLoraSettings, initial_lora, lora_shapes, merge_lora
-from common.model.lora_file import LoraRecord, read_record
+from common.model.lora_file import LoraRecord, read_checkpoint, read_record
 from common.model.model_cards import backbone_shapes
 
 SMALL = BertCard("bert.small", 8, 2, 2, "bert-small", vocabulary=64)
@@ -141,6 +141,10 @@ def test_checkpoints(arrays, tmp_path, monkeypatch):
     found, card, again = read_event_checkpoint(path)
     assert card is SMALL and again == record and found.keys() == kept.keys()
     assert all(np.array_equal(found[name], array) for name, array in kept.items())
+    with pytest.raises(UserError, match="was trained on bert.small by bert_eae_ft.py, .* expected a GPT-2's"):
+        read_checkpoint(path)
+    with pytest.raises(UserError, match="holds LoRA arrays, and no whole backbone"):
+        read_bert(path, SMALL)
     digest = sha256_of(path)
     save_event_checkpoint(path, kept, record)
     assert sha256_of(path) == digest

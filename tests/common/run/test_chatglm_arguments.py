@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import UserError
 from common.run.chatglm_arguments import chatglm_generation_arguments, chatglm_training_arguments
+from common.run.ranges import CHATGLM_RANGES, RANGES
 
 NEEDED = {"model_name_or_path": "random", "train_file": "train.json", "output_dir": "out"}
 # Those of the script that users know, with the values that it had there.
@@ -103,3 +104,21 @@ def test_several_processes_are_refused(monkeypatch):
 def test_event_files():
     assert chatglm_training_arguments(flags(report_to="tensorboard"), "").tensorboard
     assert not chatglm_training_arguments(flags(), "").tensorboard
+
+
+def test_every_number_has_a_range():
+    generation = chatglm_generation_arguments(["--model_name_or_path", "random", "--max_predict_samples", "1"], "")
+    training = chatglm_training_arguments(flags(max_steps=1, num_train_epochs=1, eval_steps=1, max_train_samples=1,
+                                                max_eval_samples=1), "")
+    found = {name for name, value in {**vars(generation), **vars(training)}.items() if type(value) in (int, float)}
+    assert found <= {*CHATGLM_RANGES, *RANGES} and found >= set(CHATGLM_RANGES)
+
+
+@pytest.mark.parametrize("name", CHATGLM_RANGES)
+def test_numbers_outside_their_ranges(name):
+    low = CHATGLM_RANGES[name].low
+    add = chatglm_generation_arguments if name in ("num_beams", "top_p", "temperature", "max_predict_samples"
+                                                   ) else chatglm_training_arguments
+    needed = ["--model_name_or_path", "random"] if add is chatglm_generation_arguments else flags()
+    with pytest.raises(UserError, match=f"--{name} .*: expected"):
+        add([*needed, f"--{name}={low - 1}"], "")
