@@ -3,7 +3,7 @@ loaded, no temporary file may stay, and the resumed training ends with the same 
 
     python tests/faults/try_faults.py --framework pytorch --kills 30
 
-Writes a table to standard output and ``FRAMEWORK.json`` to ``--output`` (log/faults). It ends with status 1 where a
+Writes a table to standard output and ``NAME.json`` to ``--output`` (log/faults). It ends with status 1 where a
 fault was not borne.
 """
 
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from common.errors import run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
 from common.frameworks import FRAMEWORKS  # noqa: E402
+from common.model.model_cards import MODEL_CARDS  # noqa: E402
 from common.paths import ROOT  # noqa: E402
 from common.run.state import state_paths  # noqa: E402
 from tests.faults.trials import FLAGS, TIMEOUT_S, Failed, Trials, end, expect  # noqa: E402
@@ -158,7 +159,9 @@ def two_trainings(trials, options, durations):
     """two trainings in one work directory: the second is refused and told of the first"""
     work = trials.folder / "shared"
     first = trials.begin(work, line=" steps; ")
+    first.send_signal(signal.SIGSTOP)  # else it could end before the second one begins
     printed = trials.train(work, "--resume", "--overwrite", status=2)
+    first.send_signal(signal.SIGCONT)
     expect(f"process {first.pid} on " in printed, f"the second said {printed[-800:]}")
     rest, _ = first.communicate(timeout=TIMEOUT_S)
     expect(first.returncode == 0, f"the first ended with status {first.returncode}: {rest[-800:]}")
@@ -214,8 +217,8 @@ def driver(trials, options, durations):
     def start(folder):
         return trials.start([trials.python, str(ROOT / "scripts" / "run_task.py"), "e2e", "--framework",
                              trials.framework, "--work_dir", str(folder), "--stages", "train", "--train_data",
-                             str(trials.data), "--valid_data", str(trials.data), "--init_checkpoint",
-                             str(trials.backbone), *FLAGS])
+                             str(trials.data), "--valid_data", str(trials.data), *trials.model, *FLAGS, "--eval_len",
+                             "8"])
 
     for number in (signal.SIGTERM, signal.SIGKILL):
         process = start(work)
@@ -282,14 +285,18 @@ def main(argv):
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
     parser.add_argument("--only", default="", help="faults, comma-separated: "
                         + ", ".join(fault.__name__ for fault in FAULTS))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--model_card", default="gpt2.nano", choices=list(MODEL_CARDS),
+                        help="by default gpt2.nano; others have random weights")
+    parser.add_argument("--name", default=None, help="of the JSON file (default: the framework)")
     parser.add_argument("--output", type=Path, default=ROOT / "log" / "faults", help="folder for the JSON file")
     options = parser.parse_args(argv)
     chosen = [fault for fault in FAULTS if fault.__name__ in options.only.split(",") or not options.only]
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
-        trials = Trials(options.framework, folder)
+        trials = Trials(options.framework, folder, options.device, options.model_card)
         durations = trials.reference()
         print("without a fault: {:.1f} s until the first step, {:.1f} s from there; a state takes {:.3f} s".format(
-            *durations), flush=True)
+            *durations) + "; it is not reproducible" * (not trials.is_reproducible), flush=True)
         records = []
         for fault in chosen:
             print(f"{fault.__name__}: {fault.__doc__.strip()}", flush=True)
@@ -298,9 +305,10 @@ def main(argv):
     for record in records:
         print(f"{record['fault']:20} {len(record['details']):5} {record['seconds']:8.1f}  "
               f"{'passed' if record['passed'] else 'FAILED'}")
-    write_json(options.output / f"{options.framework}.json", {
-        "framework": options.framework, "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0],
-        "system": platform.platform(), "state_seconds": durations[2], "faults": records})
+    write_json(options.output / f"{options.name or options.framework}.json", {
+        "framework": options.framework, "device": options.device, "model_card": options.model_card,
+        "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0], "system": platform.platform(),
+        "state_seconds": durations[2], "is_reproducible": trials.is_reproducible, "faults": records})
     return int(not all(record["passed"] for record in records))
 
 
