@@ -70,18 +70,23 @@ class Trials:
         return [self.python, "src/gpt2_ft.py", "--train_data", str(self.data), "--valid_data", str(self.data),
                 *self.model, *FLAGS, "--work_dir", str(work), *more]
 
-    def start(self, words, **opening):
-        """Starts a program with its output in a pipe."""
-        return subprocess.Popen(words, cwd=self.tree, env=self.environment, text=True, errors="replace",
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **opening)
+    def start(self, words, before=lambda: None):
+        """Starts a program with its output in a pipe; ``before`` is called in its process."""
+        def begin():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+            before()
 
-    def run(self, words, status=0, **opening):
+        return subprocess.Popen(words, cwd=self.tree, env=self.environment, text=True, errors="replace",
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                preexec_fn=begin)
+
+    def run(self, words, status=0, before=lambda: None):
         """Runs a program to its end; returns what it printed.
 
         Raises:
             Failed: it ends with another status.
         """
-        process = self.start(words, **opening)
+        process = self.start(words, before)
         try:
             printed, _ = process.communicate(timeout=TIMEOUT_S)
         finally:
@@ -90,9 +95,9 @@ class Trials:
                f"ended with status {process.returncode}, expected {status}: {printed[-1500:]}")
         return printed
 
-    def train(self, work, *more, status=0, **opening):
+    def train(self, work, *more, status=0, before=lambda: None):
         """Trains to the end; returns what was printed."""
-        return self.run(self.words(work, *more), status, **opening)
+        return self.run(self.words(work, *more), status, before)
 
     def resume(self, work):
         """Goes on with a training to its end, and compares what it leaves; returns what was printed."""

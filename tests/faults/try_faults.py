@@ -138,13 +138,12 @@ def full_disk(trials, options, durations):
     """a disk that is full while a state is written: it is said, and with more room the training goes on"""
     disk = trials.folder / "disk"
     with small_disk(disk, 900_000) as enlarge:
-        work, status, opening = disk / "work", 3, {}
-        if enlarge is None:
-            def limit():
+        def limit():
+            if enlarge is None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 
-            work, status, opening = trials.folder / "limited", 2, {"preexec_fn": limit}
-        printed = trials.train(work, "--resume", status=status, **opening)
+        work, status = (disk / "work", 3) if enlarge else (trials.folder / "limited", 2)
+        printed = trials.train(work, "--resume", status=status, before=limit)
         said = printed.splitlines()[-1]
         expect("/state." in said and ("No space left" in said or "File too large" in said), f"it said {said}")
         expect(not list(work.glob(".*.unfinished")), f"left {os.listdir(work)}")
