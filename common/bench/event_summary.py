@@ -11,9 +11,10 @@ from common.frameworks import FRAMEWORKS
 ROWS_FILE = "rows.json"
 HEADS = {
     "en": ["trained", "weights", "rate", "seeds", "precision / recall / **F1**, PyTorch", "the same, Jittor",
-           "ms a step", "peak memory, GiB", "checkpoint, MB", "largest loss gap", "equal spans"],
+           "ms a step", "peak memory, GiB", "checkpoint, MB", "largest loss gap (noise floor)",
+           "equal spans (noise floor)"],
     "zh": ["训练的部分", "权重数", "学习率", "种子数", "精确率 / 召回率 / **F1**，PyTorch", "Jittor", "每步毫秒",
-           "峰值内存，GiB", "检查点，MB", "loss 的最大差距", "相同的区间"],
+           "峰值内存，GiB", "检查点，MB", "loss 的最大差距（噪声底）", "相同的区间（噪声底）"],
 }
 TITLES = {  # {name of a row: {language: title}}
     "all_weights": {"en": "all weights", "zh": "全部权重"},
@@ -28,7 +29,8 @@ TITLES = {  # {name of a row: {language: title}}
 }
 SHAPE = [{"row": str, "weights": int, "rate": float, "seeds": [int], "scores": {str: [{str: float}]},
           "step_ms": {str: (float, None)}, "peak_memory_gib": {str: (float, None)}, "checkpoint_mb": float,
-          "largest_loss_gap": float, "equal_spans": float}]
+          "largest_loss_gap": float, "equal_spans": float, "floor_loss_gap": (float, None),
+          "floor_equal_spans": (float, None)}]
 
 
 def mean_of(values: Iterable[float]) -> str:
@@ -42,6 +44,11 @@ def pair_of(numbers: dict[str, float | None], decimals: int) -> str:
     """Returns both frameworks' numbers as text."""
     return " / ".join("–" if numbers[framework] is None else f"{numbers[framework]:.{decimals}f}"
                       for framework in FRAMEWORKS)
+
+
+def with_floor(number: float, floor: float | None, form: str) -> str:
+    """Returns a number as text and, where it was measured, its noise floor in brackets."""
+    return f"{number:{form}}" + ("" if floor is None else f" ({floor:{form}})")
 
 
 def events_table(folder: Path, language: str) -> str:
@@ -60,5 +67,6 @@ def events_table(folder: Path, language: str) -> str:
         lines.append([TITLES[row["row"]][language], f"{row['weights']:,}", f"{row['rate']:g}", str(len(row["seeds"])),
                       *(f"{precision} / {recall} / **{f1}**" for precision, recall, f1 in parts),
                       pair_of(row["step_ms"], 1), pair_of(row["peak_memory_gib"], 2), f"{row['checkpoint_mb']:.1f}",
-                      f"{row['largest_loss_gap']:.1e}", f"{row['equal_spans']:.2%}"])
+                      with_floor(row["largest_loss_gap"], row["floor_loss_gap"], ".1e"),
+                      with_floor(row["equal_spans"], row["floor_equal_spans"], ".2%")])
     return table_of(HEADS[language], lines)

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 
 from common.cpp_compiler import check_cpp_compiler, check_folders
-from common.errors import UserError, note
+from common.errors import USER_ERROR, UserError, note, status_after
 from common.files import atomic_write, read_json, sha256_of, write_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, clean_variables
 from common.paths import ROOT, what_cannot_be_written
@@ -108,7 +108,7 @@ def run(words, folder=ROOT):
     status = subprocess.run(list(map(str, words)), cwd=folder, stdin=subprocess.DEVNULL, env=variables()).returncode
     if status != 0:
         raise UserError(f"that command ended with exit status {status}; the lines above say why. Run setup again when "
-                        "it is fixed: what is done stays")
+                        "it is fixed: what is done stays", status_after(status))
 
 
 def check_imports(framework, python):
@@ -120,6 +120,8 @@ def check_imports(framework, python):
     try:
         run([python, "-c", IMPORTS], folder=ROOT / f"NLG_{framework}" / "src")
     except UserError as error:
+        if error.status != USER_ERROR:
+            raise
         raise UserError(f".venv_{framework} does not work: {error}. If a module is missing, pip has put it elsewhere: "
                         f"look for target, prefix, root or user in `{python} -m pip config list`") from error
 

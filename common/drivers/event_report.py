@@ -144,7 +144,7 @@ def plot_roles(path: str | os.PathLike, results: dict[str, dict], title: str) ->
     axes.set_xlabel("F1 on test, role and exact span; in brackets: gold arguments")
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(results))
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
     pyplot.close(figure)

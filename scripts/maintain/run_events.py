@@ -5,7 +5,8 @@
     python scripts/maintain/run_events.py --stages report,keep
 
 Each run is one of run_eae.sh with its own folder ``work/eae/NAME``, so that one that was cut off goes on with its next
-stage; ``speed`` trains some hundred steps of each row by itself, for time and memory. ``report`` makes the reports of
+stage; ``speed`` trains some hundred steps of each row by itself, for time and memory. Two rows have a *noise floor*:
+PyTorch alone, its rate one unit in the last place of float32 up. ``report`` makes the reports of
 the runs, ``keep`` copies logs and tables to ``log/eae/`` and draws ``figure/eae/``. PHEE has to be in data/phee (python
 scripts/create_events.py).
 """
@@ -67,6 +68,9 @@ ROWS = (
     TableRow("lora16_slow", {"lr": SLOW}),
     TableRow("lora16_frozen_slow", {"heads": FROZEN, "lr": SLOW}),
 )
+NUDGE = 1 + 2.0 ** -23
+FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": row.flags.get("lr", 0.001) * NUDGE})
+          for row in ROWS[:2]}
 
 
 def flags_of(row):
@@ -124,19 +128,22 @@ def answers_of(folder, framework):
     return read_arguments(folder / framework / "predictions.jsonl")
 
 
-def alike(folders):
-    """Returns the largest difference of both frameworks' losses, and the share of equal predicted spans.
+def alike(pairs):
+    """Returns the largest difference of the losses of two runs, and the share of equal predicted spans.
 
     A span is equal where both predict it for the same role of the same event; the share is that of all that either
     predicts.
+
+    Args:
+        pairs: of ``(folder, framework)``, each two runs.
     """
     gap, same, either = 0.0, 0, 0
-    for folder in folders:
-        first, second = (losses_of(folder, framework) for framework in FRAMEWORKS)
+    for pair in pairs:
+        first, second = (losses_of(*run) for run in pair)
         gap = max(gap, float(np.abs(first / second - 1).max()))
-        for one, other in zip(*(answers_of(folder, framework) for framework in FRAMEWORKS)):
+        for one, other in zip(*(answers_of(*run) for run in pair)):
             same, either = same + len(one & other), either + len(one | other)
-    return gap, same / either
+    return gap, same / either if either else 1.0
 
 
 def speed_of(row, framework):
@@ -153,14 +160,18 @@ def record_of(row):
     folders = [folder for folder, _, _ in runs_of([row])]
     scores = {framework: [read_json(folder / framework / "scores.json", {"scores": {str: float}})["scores"]
                           for folder in folders] for framework in FRAMEWORKS}
-    gap, equal = alike(folders)
+    gap, equal = alike([[(folder, framework) for framework in FRAMEWORKS] for folder in folders])
+    floor_gap = floor_equal = None
+    for folder, _, _ in runs_of([FLOORS[row.name]] if row.name in FLOORS else []):
+        floor_gap, floor_equal = alike([[(folder, FRAMEWORKS[0]), (folders[0], FRAMEWORKS[0])]])
     speeds = {framework: speed_of(row, framework) for framework in FRAMEWORKS}
     size = read_json(folders[0] / FRAMEWORKS[0] / "train_summary.json", {"checkpoint_bytes": int})["checkpoint_bytes"]
     return {"row": row.name, "weights": trained_weights(row), "rate": flags_of(row)["lr"], "flags": flags_of(row),
             "seeds": list(row.seeds), "scores": scores,
             "step_ms": {framework: speed for framework, (speed, _) in speeds.items()},
             "peak_memory_gib": {framework: memory for framework, (_, memory) in speeds.items()},
-            "checkpoint_mb": size / 1e6, "largest_loss_gap": gap, "equal_spans": equal}
+            "checkpoint_mb": size / 1e6, "largest_loss_gap": gap, "equal_spans": equal,
+            "floor_loss_gap": floor_gap, "floor_equal_spans": floor_equal}
 
 
 def plot_rows(path, rows):
@@ -199,13 +210,18 @@ def keep(rows):
             f"at once on one GPU; milliseconds and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by "
             "itself. Loss gap: the largest relative difference of both frameworks' average losses over "
             f"{event_training_flags('phee')['log_interval']} steps. Equal spans: those that both predict, of those "
-            f"that either does. PyTorch {summary['version']} on {summary['device']}, Jittor {jittor['version']} on "
+            "that either does. In brackets the noise floor: PyTorch with itself, its rate one unit in the last place "
+            f"up. PyTorch {summary['version']} on {summary['device']}, Jittor {jittor['version']} on "
             f"{jittor['device']}, fp32.\n")
     for folder, row, seed in folders:
         target = LOG / row.name / f"seed{seed}"
         for name in [*(f"{framework}/{name}" for framework in FRAMEWORKS for name in KEPT), "table.md", "results.json"]:
             with atomic_write(target / name) as file:
                 file.write(cleaned((folder / name).read_text(encoding="utf-8")))
+    for folder, row, seed in runs_of([FLOORS[row.name] for row in rows if row.name in FLOORS]):
+        for name in KEPT:
+            with atomic_write(LOG / row.name / f"seed{seed}" / FRAMEWORKS[0] / name) as file:
+                file.write(cleaned((folder / FRAMEWORKS[0] / name).read_text(encoding="utf-8")))
     for row in rows:
         for framework in FRAMEWORKS:
             path = WORK / row.name / f"speed_{framework}" / "train_summary.json"
@@ -245,7 +261,9 @@ def main(argv):
     if driven:
         jobs = [(f"{folder.relative_to(WORK)} {framework}",
                  driver_words(folder, row, seed, framework, driven, options.device), folder / f"{framework}.log")
-                for framework in chosen for folder, row, seed in runs_of(rows)]
+                for framework in chosen for folder, row, seed in runs_of(
+                    [*rows, *([FLOORS[row.name] for row in rows if row.name in FLOORS] if framework == FRAMEWORKS[0]
+                              else [])])]
         failed = run_all(jobs, [""], options.at_once, deadline)
     if "speed" in stages:
         jobs = [(f"{row.name} speed {framework}", speed_words(row, framework, options.device),

@@ -44,6 +44,8 @@ def test_what_is_kept():
         write_run(folder, "pytorch", 0.5 + number / 100, [2.0, 1.0], [1, 2, 3])
         write_run(folder, "jittor", 0.5 + number / 100, [2.0, 1.0 + 1e-6 * (row.name == "lora8")],
                   [1, 2, 3, 4] if (row.name, seed) == ("lora16", 111) else [1, 2, 3])
+    for folder, _, _ in run_events.runs_of(run_events.FLOORS.values()):
+        write_run(folder, "pytorch", 0.5, [2.0, 1.0 + 1e-5], [1, 2])
     write_json(run_events.WORK / "lora8" / "speed_jittor" / "train_summary.json",
                {"step_ms": 7.25, "peak_memory_bytes": 1 << 31})
     run_events.keep(run_events.ROWS)
@@ -51,7 +53,10 @@ def test_what_is_kept():
              for line in (run_events.LOG / "table.md").read_text().splitlines() if line.startswith("| ")}
     assert "| 22,566,146 | 0.0001 | 3 | 0.510 ± 0.010 / 0.510 ± 0.010 / **0.510 ± 0.010** |" in lines["all weights"]
     assert lines["LoRA r 16, heads trained"].split(" | ")[1] == "148,226"
-    assert lines["LoRA r 16, heads trained"].endswith("| 0.6 | 0.0e+00 | 90.00% |")  # nine of ten predicted spans
+    assert lines["LoRA r 16, heads trained"].endswith("| 0.6 | 0.0e+00 (1.0e-05) | 90.00% (66.67%) |")  # nine of ten
+    assert "lora16_noise_floor/seed110/pytorch/train_log.jsonl" in {
+        str(path.relative_to(run_events.LOG)) for path in run_events.LOG.rglob("*.jsonl")}
+    assert 0.001 < run_events.flags_of(run_events.FLOORS["lora16"])["lr"] < 0.0010000002
     assert "| 74,498 | 0.002 | 1 | 0.560 / 0.560 / **0.560** |" in lines["LoRA r 8, heads trained"]
     assert lines["LoRA r 8, heads trained"].endswith("| – / 7.2 | – / 2.00 | 0.6 | 1.0e-06 | 100.00% |")
     assert "| 147,456 | 5e-05 |" in lines["LoRA r 16, heads frozen, full fine-tuning's rate"]
@@ -79,6 +84,9 @@ def test_the_commands(monkeypatch, capsys):
     assert words[1:6] == ["scripts/run_eae.py", "--preset", "phee", "--framework", "jittor"]
     assert words[words.index("--stages") + 1] == "train,score" and words[words.index("--heads") + 1] == "frozen"
     jobs.clear()
+    assert run_events.main(["--stages", "train", "--only", "all_weights"]) == 0
+    assert [label for label, *_ in jobs].count("all_weights_noise_floor/seed110 pytorch") == 1 and len(jobs) == 7
+    jobs.clear()
     assert run_events.main(["--stages", "report"]) == 0
     assert len(jobs) == 11 and all("both" in words for _, words, _ in jobs)
     monkeypatch.setattr(run_events, "run_all", lambda *others: ["lora4/seed110 jittor"])
@@ -89,6 +97,6 @@ def test_the_commands(monkeypatch, capsys):
 def test_alike_takes_the_worst_gap():
     for framework, losses in (("pytorch", [1.0, 2.0, 4.0]), ("jittor", [1.0, 2.0002, 4.0])):
         write_run(run_events.WORK / "a", framework, 0.5, losses, [1])
-    gap, equal = run_events.alike([run_events.WORK / "a"])
+    gap, equal = run_events.alike([[(run_events.WORK / "a", framework) for framework in FRAMEWORKS]])
     assert gap == pytest.approx(1e-4, rel=1e-3) and equal == 1.0
     assert np.isfinite(gap) and json.loads((run_events.WORK / "a" / "results.json").read_text())["title"] == "PHEE"
