@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from common.drivers.commands import cleaned  # noqa: E402
 from common.errors import run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
 from common.frameworks import FRAMEWORKS  # noqa: E402
@@ -165,7 +166,7 @@ def two_trainings(trials, options, durations):
     rest, _ = first.communicate(timeout=TIMEOUT_S)
     expect(first.returncode == 0, f"the first ended with status {first.returncode}: {rest[-800:]}")
     trials.check_same(work)
-    yield printed.strip().splitlines()[-1].split(f"{work}: ")[-1][:100]
+    yield "the second ended with status 2 and named the process of the first"
 
 
 def read_only(trials, options, durations):
@@ -271,8 +272,8 @@ def tried(fault, trials, options, durations):
     except Failed as error:
         failure = str(error)
         print(f"    FAILED: {failure}", flush=True)
-    return {"fault": fault.__name__, "what": fault.__doc__.strip(), "passed": failure is None, "failure": failure,
-            "details": [detail.replace(str(trials.folder), "DIR") for detail in details],
+    return {"fault": fault.__name__, "what": fault.__doc__.strip(), "passed": failure is None,
+            "failure": failure and cleaned(failure), "details": list(map(cleaned, details)),
             "seconds": round(time.perf_counter() - begun, 1)}
 
 
