@@ -17,7 +17,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
-    """A mistake of the user: the message says what was found, where, what was expected and what to do."""
+    """A mistake of the user: the message says what was found, where, what was expected and what to do.
+
+    Attributes:
+        status: with which it ends the process.
+    """
+
+    def __init__(self, message: str, status: int = USER_ERROR):
+        super().__init__(message)
+        self.status = status
 
 
 class Terminated(BaseException):
@@ -27,6 +35,16 @@ class Terminated(BaseException):
 def note(sentence: str) -> None:
     """Says on standard error what the user should know, where the program can go on."""
     print(f"note: {sentence}", file=sys.stderr)
+
+
+def status_after(status: int) -> int:
+    """Returns the exit status of a program for which another one has failed: that one's where it tells the reason.
+
+    Args:
+        status: of the other program, as subprocess gives it: negative for a signal.
+    """
+    status = 128 - status if status < 0 else status
+    return status if status in (FULL_DISK, INTERRUPTED, TERMINATED) else USER_ERROR
 
 
 def sentence_of(error: OSError) -> str:
@@ -53,9 +71,9 @@ def _terminate(number, frame):
 def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool] = lambda: True) -> NoReturn:
     """Runs ``main(argv)`` as the process and ends it with one line on standard error where something is wrong.
 
-    Exit statuses: USER_ERROR for a UserError and what the operating system refuses, FULL_DISK for a full disk,
-    INTERRUPTED for Ctrl-C, TERMINATED for SIGTERM, CLOSED_PIPE, without a word, where the reader of standard output has
-    gone (``| head``).
+    Exit statuses: that of a UserError, as a rule USER_ERROR; USER_ERROR for what the operating system refuses,
+    FULL_DISK for a full disk, INTERRUPTED for Ctrl-C, TERMINATED for SIGTERM, CLOSED_PIPE, without a word, where the
+    reader of standard output has gone (``| head``).
 
     Args:
         main: takes the command-line arguments without the program's name; returns None or an exit status.
@@ -77,7 +95,7 @@ def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool]
         status = main(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        message, status = f"error: {error}", USER_ERROR
+        message, status = f"error: {error}", error.status
     except BrokenPipeError:
         status = CLOSED_PIPE
     except OSError as error:

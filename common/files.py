@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -17,6 +18,7 @@ from typing import IO, Any, BinaryIO
 
 from common.checks import parse_json
 from common.errors import UserError, note
+from common.paths import why_refused
 from common.unfinished import permissions, start_of_name, umask, written_whole
 
 _read_before: dict[Any, bytes] = {}  # what came through each pipe, which can be read only once
@@ -158,6 +160,7 @@ def check_output(path: str | os.PathLike) -> None:
 
     Raises:
         UserError: it cannot.
+        OSError: its name is too long.
     """
     path = os.fspath(path)
     if os.path.isdir(path):
@@ -177,6 +180,12 @@ def check_output(path: str | os.PathLike) -> None:
     for needed, mode in ((folder, os.W_OK | os.X_OK), (target, os.W_OK)):
         if os.path.exists(needed) and not os.access(needed, mode, effective_ids=True):
             raise UserError(f"{path}: cannot be written: {needed} does not let this user write")
+    reason = None if os.path.exists(target) else why_refused(folder)
+    if reason:
+        raise UserError(f"{path}: cannot be written: {folder} takes no files: {reason}")
+    for name in os.path.relpath(target, folder).split(os.sep):
+        if len(os.fsencode(name)) > os.pathconf(folder, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
 
 
 def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike | None] = ()) -> None:

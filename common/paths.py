@@ -1,6 +1,7 @@
 """The project's root folder and its folder of pretrained weights; whether a folder can be written."""
 
 import os
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,9 +23,22 @@ def what_cannot_be_written(folder: str | os.PathLike) -> str | None:
     if not os.path.isdir(path):
         return f"{path} is no folder"
     if os.access(path, os.W_OK | os.X_OK):
-        return None
+        reason = why_refused(path)
+        return reason and f"{path} takes no files: {reason}"
     try:
         owner = Path(path).owner()
     except KeyError:  # a user of another machine or container
         owner = f"user {os.stat(path).st_uid}"
     return f"{path} belongs to {owner} or is read-only"
+
+
+def why_refused(folder: str | os.PathLike) -> str | None:
+    """Returns why the system makes no file in a folder whose permissions allow it, such as /proc; None where it does.
+
+    It makes one without a name, which is gone at once.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)

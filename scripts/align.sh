@@ -7,6 +7,7 @@
 #   bash scripts/align.sh --compare a.npz b.npz                    on either
 # bash scripts/align.sh --help lists the options. PYTHON_PYTORCH and PYTHON_JITTOR name interpreters to use in place of
 # .venv_pytorch and .venv_jittor.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for who starts it with sh
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 framework=both

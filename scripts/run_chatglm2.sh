@@ -3,6 +3,7 @@
 #   bash scripts/run_chatglm2.sh [--framework pytorch|jittor|both] [--preset demo|adgen] [--source DIR] [options]
 # run_chatglm2.sh --help lists the options. PYTHON_PYTORCH and PYTHON_JITTOR name interpreters to use in place of
 # .venv_pytorch and .venv_jittor.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for who starts it with sh
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 framework=both

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
 # DART from data to a score table:
 #   bash scripts/run_dart.sh [--framework pytorch|jittor|both] [--preset demo|sampled|paper]
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for who starts it with sh
 exec bash "$(dirname -- "${BASH_SOURCE[0]}")/run_task.sh" dart "$@"

@@ -3,6 +3,7 @@
 # With all, .venv_pytorch runs what it can (tests/__init__.py says what that is), .venv_jittor the Jittor tree's tests,
 # and tests/alignment, which runs both trees' programs, comes last; with one framework, its environment runs what it
 # can, but for tests/alignment. Quickly: bash scripts/run_tests.sh -- -m "not slow"
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for who starts it with sh
 set -uo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 cd "$root" || exit 2

@@ -2,6 +2,7 @@
 # Makes .venv_pytorch and .venv_jittor and fills vocab/; does nothing where that is done already.
 #   bash scripts/setup.sh [pytorch|jittor|both|vocab] [--check]       vocab fills vocab/ alone
 # PYTHON names the interpreter to build on; by default the first that fits of python3, python3.12, 3.11 and 3.10.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for who starts it with sh
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/project.sh"
 pythons=(python3 python3.12 python3.11 python3.10)

@@ -19,7 +19,7 @@ from common.data.encoding import encode_rows
 from common.data.squad import Windows, context_of
 from common.data.tokenizer import load_tokenizer
 from common.drivers.tasks import TASKS, as_words, beam_flags
-from common.errors import UserError
+from common.errors import UserError, status_after
 from common.files import write_json_lines
 from common.frameworks import FRAMEWORKS, interpreter, variables_for
 from common.model.lora_file import read_record
@@ -55,7 +55,8 @@ def search(framework, words):
         raise UserError(f"{python}: cannot be run: {error.strerror}; `bash scripts/setup.sh {framework}` makes "
                         "it") from error
     if status:
-        raise UserError(f"NLG_{framework}/src/gpt2_beam.py ended with exit status {status}; it says why above")
+        raise UserError(f"NLG_{framework}/src/gpt2_beam.py ended with exit status {status}; it says why above",
+                        status_after(status))
 
 
 def answer(framework: str, checkpoint: str | os.PathLike, passage: str, question: str, device: str = "auto") -> str:

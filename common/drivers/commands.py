@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError, note
+from common.errors import UserError, note, status_after
 from common.files import read_json, sha256_of, write_json
 from common.frameworks import variables_for
 from common.locks import exclusive
 from common.paths import ROOT
+from common.run.launching import check_alone
 from common.signals import Child, exception_of
 from common.unfinished import remove_unfinished
 
@@ -178,9 +179,10 @@ def run_command(command: Command, stamps: Path, force: bool) -> None:
         force: whether it runs in any case, and from its beginning.
 
     Raises:
-        UserError: it failed, or another process is running it in the same folder; the message names its log.
+        UserError: it failed, and the message names its log, or another process is running it in the same folder.
         KeyboardInterrupt, Terminated: a signal has come.
     """
+    check_alone("a driver of several stages")
     stamps.mkdir(parents=True, exist_ok=True)
     with exclusive(stamps / f".{command.name}", f"the stage {command.name} in {stamps.parent}",
                    "wait until that has ended, or give another --work_dir"):
@@ -214,7 +216,7 @@ def _run_alone(command, stamp, force):
             note(f"the stage {command.name} was cut off; the same command goes on with it")
             raise exception_of(child.number)
         raise UserError(f"the stage {command.name} ended with exit status {child.process.returncode}; it says why "
-                        f"above, and {command.log} has its standard output")
+                        f"above, and {command.log} has its standard output", status_after(child.process.returncode))
     absent = [path for path in command.outputs if not os.path.exists(path)]
     if absent:
         raise UserError(f"the stage {command.name} did not write {absent[0]}; {command.log} has its standard output")

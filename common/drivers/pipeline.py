@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from common.cpp_compiler import check_folders
-from common.data.datasets import RAW_FILES, find_raw
+from common.data.raw_files import RAW_FILES, find_raw
 from common.data.strata import FOLDERS
 from common.drivers.commands import Command, relative, run_command
 from common.drivers.report import write_report

@@ -38,10 +38,12 @@ def collect(work, framework, scoring, score_sets):
             raise UserError(f"{path} is missing: run the stages before the report first (--stages train,beam,decode,"
                             f"score --framework {framework})")
     training, beam = read_json(needed[0], TRAINING_SHAPE), read_json(needed[1], BEAM_SHAPE)
-    scores, intervals = {}, {}
+    scores, intervals, notes = {}, {}, []
     for score_set, path in zip(score_sets, needed[2:]):
         found = read_json(path, {"scores": dict.fromkeys(scoring.metrics, float),
                                  "intervals": dict.fromkeys(scoring.metrics, [float])})
+        notes += [f"The scores{score_set.label} have a note: {sentence}."
+                  for sentence in check_shape(found.get("notes", []), [str], f"{path}: .notes")]
         for metric, name in scoring.metrics.items():
             scores[name + score_set.label] = found["scores"][metric]
             intervals[name + score_set.label] = found["intervals"][metric]
@@ -55,8 +57,8 @@ def collect(work, framework, scoring, score_sets):
         "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
     }
     description = {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
-    return {"description": description, "numbers": numbers, "intervals": intervals, "arguments": training["arguments"],
-            "test": {key: beam[key] for key in ("rows", "contexts")}}
+    return {"description": description, "numbers": numbers, "intervals": intervals, "notes": notes,
+            "arguments": training["arguments"], "test": {key: beam[key] for key in ("rows", "contexts")}}
 
 
 def read_log(path):
@@ -223,6 +225,8 @@ def build_report(run) -> tuple[dict, str]:
         lines.append("The sample takes single lines, so its references are fewer for each context than the full test "
                      "set's; scores against sampled references do not compare with published ones, those against all "
                      "references of the sampled contexts nearly do.")
+    lines += [f"{NAMES[framework]}: {sentence}" for framework, result in results.items()
+              for sentence in result["notes"]]
     lines += [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
               f"{result['description']['precision']}." for framework, result in results.items()]
     document = {"title": run.title, "command": run.options.command, "frameworks": results}

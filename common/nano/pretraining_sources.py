@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from itertools import takewhile
 
-from common.data.datasets import RAW_FILES, find_raw
+from common.data.raw_files import RAW_FILES, find_raw
 from common.data.strata import FOLDERS
 from common.errors import UserError
 from common.files import read_json
@@ -113,7 +113,7 @@ READERS = {"squad": read_squad, "webnlg": read_webnlg, "dart": read_dart}
 def source_paths(folder: str | os.PathLike) -> dict[str, str]:
     """Returns ``{data set: path}`` of the training files in a folder that is laid out as data/ is.
 
-    Each is the published file or else a copy that common.data.datasets knows as good to use, gzipped or not.
+    Each is the published file or else a copy that common.data.raw_files knows as good to use, gzipped or not.
 
     Raises:
         UserError: one is missing.

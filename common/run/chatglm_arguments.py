@@ -15,7 +15,7 @@ from common.model.initial_weights import RANDOM
 from common.paths import PRETRAINED
 from common.precisions import DEFAULT_PRECISION, EXPLANATIONS
 from common.run.arguments import given_flags
-from common.run.launching import place
+from common.run.launching import check_alone
 from common.run.ranges import RANGES_OF_ALL, check_ranges
 
 # Names that users' configurations have and that nothing here answers to.
@@ -178,8 +178,7 @@ def _refuse(condition: Any, sentence: str) -> None:
 
 def _check_model(arguments: argparse.Namespace) -> None:
     check_ranges(vars(arguments))
-    here = place()
-    _refuse(here.count > 1, f"{here.launcher} has started {here.count} processes: this program runs as one")
+    check_alone("this program")
     chosen = [name for name in ("bf16", "fp16", "tf32") if getattr(arguments, name)]
     _refuse(len(chosen) > 1, f"--{' and --'.join(chosen)}: expected one of them")
     arguments.precision = chosen[0] if chosen else DEFAULT_PRECISION

@@ -97,6 +97,20 @@ def add_launcher_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*spellings, type=int, default=largest, help="of a launcher, which sets a variable too")
 
 
+def check_alone(what: str) -> None:
+    """Checks that no launcher has started several of these processes.
+
+    Args:
+        what: they are, for the message.
+
+    Raises:
+        UserError: one has.
+    """
+    here = place()
+    if here.count > 1:
+        raise UserError(f"{here.launcher} has started {here.count} processes: {what} runs as one")
+
+
 def take_launcher_flags(arguments: argparse.Namespace, may_share: bool = True) -> None:
     """Takes the launchers' flags out of the namespace, once they say what the variables say.
 
@@ -107,9 +121,9 @@ def take_launcher_flags(arguments: argparse.Namespace, may_share: bool = True) -
     Raises:
         UserError: they differ, or one of several processes was started of a program that runs alone.
     """
+    if not may_share:
+        check_alone("this program")
     here = place()
-    if here.count > 1 and not may_share:
-        raise UserError(f"{here.launcher} has started {here.count} processes: this program runs as one")
     for name, told in (("local_rank", here.local_rank), ("rank", here.rank), ("world_size", here.count)):
         value = getattr(arguments, name)
         if value > LARGEST[name] and value != told:

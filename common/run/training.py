@@ -12,6 +12,7 @@ from common.model.checkpoint import load_weights, steps_before
 from common.model.lora_arrays import initial_lora
 from common.run import processes
 from common.run.batching import batches_per_epoch, read_usable_rows, training_batches, validation_batches
+from common.run.dropout import ROW_BITS
 from common.run.schedule import make_schedule
 from common.run.state import check_framework, remove_states, settings_of, state_to_resume
 from common.run.steps import Plan, TrainingTask
@@ -80,6 +81,9 @@ def plan_of(arguments):
     if processes.is_first():
         check_work_dir(arguments, [arguments.train_data, arguments.valid_data, arguments.init_checkpoint,
                                    arguments.lora_checkpoint])
+    if whole_batch(arguments) > 1 << ROW_BITS:
+        raise UserError(f"--train_batch_size {arguments.train_batch_size} of each of {processes.count()} processes: "
+                        f"expected at most {1 << ROW_BITS} rows in all")
     before = steps_before(arguments.init_checkpoint, arguments.lora_checkpoint)
     train_rows = read_usable_rows(arguments.train_data, arguments.seq_len, arguments.obj)
     valid_rows = read_usable_rows(arguments.valid_data, arguments.seq_len)

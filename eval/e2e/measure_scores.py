@@ -57,6 +57,25 @@ def count_short(predictions: Sequence[str]) -> int:
     return sum(len(tokenize_13a(prediction)) < ORDER for prediction in predictions)
 
 
+def notes_on(predictions: Sequence[str], scores: Mapping[str, float], corrected: bool) -> list[str]:
+    """Returns sentences on scores that do not mean what they seem to.
+
+    Args:
+        predictions: the outputs.
+        scores: what they got.
+        corrected: without the official program's negative numbers of n-grams.
+    """
+    notes = []
+    short = count_short(predictions)
+    if short and not corrected:
+        notes.append(f"{short} of {len(predictions)} outputs have under {ORDER} tokens; the official program may count "
+                     "a negative number of n-grams for them, so that BLEU and NIST may be far off, BLEU even above 1; "
+                     "--corrected scores without that")
+    if not 0 < scores["BLEU"] <= 1:
+        notes.append(f"BLEU is {scores['BLEU']:.4f}, expected more than 0 and at most 1")
+    return notes
+
+
 def describe_run(options: argparse.Namespace, references: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]],
                  results: dict[str, Any]) -> dict[str, Any]:
     """Returns the scores with all that is needed to reproduce them, as a dict for JSON."""
@@ -91,13 +110,12 @@ def main(argv: list[str]) -> None:
     for path in paths:
         references, predictions = match_outputs(references, read_texts(path), options.references, path)
         outputs.append(predictions)
-        short = count_short(predictions)
-        if short and not options.corrected:
-            note(f"{path}: {short} of {len(predictions)} outputs have under {ORDER} tokens; the official program may "
-                 "count a negative number of n-grams for them, so that BLEU and NIST may be far off, BLEU even above "
-                 "1; --corrected scores without that")
     systems = [tally_e2e(references, predictions, options.corrected) for predictions in outputs]
     results = describe(systems, options.bootstrap)
+    for name, path, predictions in zip(("", "2"), paths, outputs):
+        results["notes" + name] = notes_on(predictions, results["scores" + name], options.corrected)
+        for sentence in results["notes" + name]:
+            note(f"{path}: {sentence}")
     print_scores("SCORES", results["scores"], results.get("intervals"))
     if options.pred2:
         print_scores(f"SCORES of {options.pred2}", results["scores2"], results["intervals2"])

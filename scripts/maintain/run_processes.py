@@ -78,7 +78,8 @@ def train(framework: str, count: int, batch: int, options: argparse.Namespace, f
             raise UserError(f"a training ended with exit status {ended.returncode}; {folder}/train.log says why:\n"
                             f"{ended.stdout[-2000:]}")
         for name in KEPT:
-            shutil.copy(Path(work, name), folder / name)
+            with atomic_write(folder / name) as file:
+                file.write(cleaned(Path(work, name).read_text(encoding="utf-8")))
     return measured(folder)
 
 
@@ -170,7 +171,8 @@ def main(argv: list[str]) -> None:
         runs = [train(framework, count, batch, options, output / f"{framework}_{count}x{batch}")
                 for count, batch in ((1, options.batch), (1, options.processes * options.batch),
                                      (options.processes, options.batch))]
-        results = {"command": " ".join(["python", os.path.relpath(__file__, ROOT), *argv]), "steps": options.steps,
+        command = cleaned(" ".join(["python", os.path.relpath(__file__, ROOT), *argv]))
+        results = {"command": command, "steps": options.steps,
                    "model_card": options.model_card, "processes": options.processes, "frameworks": {}}
         results = with_others(results, output / "results.json")
         results["frameworks"][framework] = compared(*runs)

@@ -7,7 +7,7 @@ import os
 from common.paths import ROOT
 from tests.faults.cases import Case
 from tests.faults.cases_data import E2E, FORMATTED, squad
-from tests.faults.hostile import GZIP, VOCAB, link, rows
+from tests.faults.hostile import GZIP, NO_FILE, VOCAB, link, rows
 
 CREATE, SAMPLE = "scripts/create_datasets.py", "scripts/sample_datasets.py"
 COUNT, DEMO, ANSWER = "scripts/count_datasets.py", "scripts/make_demo_data.py", "scripts/answer.py"
@@ -18,6 +18,8 @@ SETS = {f"data/e2e/{split}{ending}": content for split in ("train", "valid", "te
         for ending, content in (("_formatted.jsonl", FORMATTED), (".jsonl", ENCODED))}
 SAMPLING = ["--data", "data", "--datasets", "e2e", "--ratio", "1/2"]
 ALL_CREATED = r"data(/e2e(/((train|valid|test)(\.txt|\.jsonl|_formatted\.jsonl)|created\.json))?)?"
+# Of NO_FILE what has a name of its own.
+LAST_OF_SOURCE = [(name, *NO_FILE[name]) for name in ("a folder", "a broken link", "a link to itself")]
 
 
 def sources():
@@ -40,6 +42,20 @@ def sources():
     yield Case("a folder that leads out", CREATE, FROM_SOURCE, r"is a link to .*/other/train\.txt, outside",
                files={"other/train.txt": E2E, "source/x": ""}, prepare=link("../other", "source/e2e"))
     yield Case("no such folder", CREATE, FROM_SOURCE, r"--source source: no such folder")
+    for name, make, sentence in (
+            ("missing", lambda path: None, r": no such file \(nor \.gz\)"),
+            ("a pipe", os.mkfifo, " is a pipe or a device"),
+            ("malformed", lambda path: path.write_text("garbage\n"), r":1: found 'garbage'"), *LAST_OF_SOURCE):
+        yield Case(f"the last file is {name}", CREATE, FROM_SOURCE, r"source/e2e/test\.txt:?" + sentence,
+                   files={path: content for path, content in RAW.items() if "test" not in path},
+                   prepare=lambda folder, make=make: make(folder / "source/e2e/test.txt"))
+    yield Case("the last set is missing", CREATE, ["all", *FROM_SOURCE[1:]], r"webnlg_challenge_2017/train\.json: no",
+               files=RAW)
+    for path in ("train.txt", "valid_formatted.jsonl", "test.jsonl", "created.json"):
+        yield Case(f"data/e2e/{path} is a pipe", CREATE, FROM_SOURCE,
+                   rf"data/e2e/{path}: is a pipe or a device, expected",
+                   files={**RAW, "data/e2e/x": ""},
+                   prepare=lambda folder, path=path: os.mkfifo(folder / "data/e2e" / path))
     yield Case("data is a file", CREATE, FROM_SOURCE, r"data.* is a file, expected a folder", files={**RAW, "data": ""})
     for name, document, sentence in (
             ("a question twice", {"data": squad()["data"] * 2}, r"question q1: appears twice"),

@@ -59,6 +59,10 @@ NO_OUTPUT = {
     "a folder's name": ("new/", r"new/: expected the name of a file to write"),
     "inside a file": ("file/out", r"file/out: cannot be written: .*file is a file, expected a folder"),
     "deep inside a file": ("file/a/b/out", r"file/a/b/out: cannot be written: .*file is a file, expected a folder"),
+    "where no files are": ("/proc/out", r"/proc/out: cannot be written: /proc (takes no files: |does not let)"),
+    "in a folder where no files are": ("/proc/new/out", r"cannot be written: /proc (takes no files: |does not let)"),
+    "too long a name": ("x" * 256, r"x: File name too long"),
+    "in a folder with too long a name": (f"new/{'é' * 128}/out", r"/out: File name too long"),
     "gzipped": ("out.gz", r"out\.gz: what is written is not gzipped"),
 }
 

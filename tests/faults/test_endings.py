@@ -38,6 +38,7 @@ def failing(error):
 
 @pytest.mark.parametrize("error, status, said", [
     (UserError("x: is y"), 2, "program: error: x: is y\n"),
+    (UserError("the stage x ended with exit status 3", 3), 3, "program: error: the stage x ended with exit status 3\n"),
     (PermissionError(errno.EACCES, "Permission denied", "data/x"), 2, "program: error: data/x: Permission denied\n"),
     (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), 2,
      "program: error: a and b: Invalid cross-device link\n"),

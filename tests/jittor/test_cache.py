@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
+from common.errors import FULL_DISK, UserError
 from common.paths import ROOT
 from tests import as_other_user
 
@@ -70,10 +70,23 @@ def test_another_users_cache_is_a_sentence(home, foreign):
 
 def test_what_cannot_be_written_inside_is_a_sentence_too(home):
     with pytest.raises(UserError, match="gen/jit_op_maker.h: Permission denied; name a folder of yours"):
-        with cache.refusing_others_files():
+        with cache.explaining_what_is_not_written():
             raise PermissionError(13, "Permission denied", str(home / "gen/jit_op_maker.h"))
-    with pytest.raises(IndexError), cache.refusing_others_files():
+    with pytest.raises(IndexError), cache.explaining_what_is_not_written():
         raise IndexError
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("Run cmd failed: g++ a.cc")])
+def test_a_full_disk_is_a_sentence_and_another_failure_of_the_compiler_stays(home, monkeypatch, error):
+    usage = shutil.disk_usage(home)
+    for free, expected in ((5 << 20, UserError), (cache.COMPILERS_ROOM, type(error))):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: usage._replace(free=free))
+        with pytest.raises(expected) as found, cache.explaining_what_is_not_written():
+            raise error
+        if expected is UserError:
+            assert found.value.status == FULL_DISK
+            assert str(found.value) == (f"Jittor could not compile: the disk of {cache.cache_folder()} is full, 5 MiB "
+                                        "are left; make room, then run it again")
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,17 @@ import pytest
 from common.paths import ROOT
 
 SCRIPTS = sorted([*ROOT.glob("scripts/*.sh"), ROOT / ".ci" / "run"])
+SOURCED = ("run", "project.sh", "any_python.sh", "choose_python.sh")  # or, the first, executed from outside scripts/
 # What this process has of them would decide what the scripts choose.
 CHOICES = ("PYTHON", "PYTHON_PYTORCH", "PYTHON_JITTOR", "CDPATH")
 # In place of an environment's Python: says how it was called.
 STAND_IN = '#!/bin/sh\nprintf "%s|" "$@"\n'
 
 
-def run(script, *words, folder=None, **variables):
-    """Runs a script by bash; returns the ended process."""
+def run(script, *words, folder=None, shell="bash", **variables):
+    """Runs a script by a shell; returns the ended process."""
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
-    return subprocess.run(["bash", script, *words], cwd=folder, env={**environment, **variables}, capture_output=True,
+    return subprocess.run([shell, script, *words], cwd=folder, env={**environment, **variables}, capture_output=True,
                           text=True, stdin=subprocess.DEVNULL, timeout=120)
 
 
@@ -80,6 +81,40 @@ def test_scripts_find_the_project_whatever_cdpath_says(checkout, cdpath):
     assert not list(checkout.parent.rglob("X"))
 
 
+@pytest.mark.parametrize("shell", ["dash", "sh"])
+def test_scripts_go_on_in_bash_where_another_shell_starts_them(checkout, shell):
+    if shutil.which(shell) is None:
+        pytest.skip(f"this machine has no {shell}")
+    for name, (program, *words) in STARTED.items():
+        ended = run(f"scripts/{name}", "--name", "a b", folder=checkout, shell=shell)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout == "|".join(["-E", f"{checkout}/scripts/{program}", *words, "--name", "a b", ""])
+    for script in SCRIPTS:
+        assert script.name in SOURCED or 'exec bash "$0" "$@"' in script.read_text(), script
+
+
+NO_SETUP = 'echo "setup.sh $*"; exit 1\n'
+
+
+def test_neither_help_nor_an_unknown_framework_makes_an_environment(checkout):
+    (checkout / "scripts" / "setup.sh").write_text(NO_SETUP)
+    for script in ("run_e2e.sh", "run_squad.sh", "run_task.sh", "bench.sh"):
+        ended = run(f"scripts/{script}", "--help", folder=checkout)
+        assert ended.returncode == 0 and "setup.sh --check" not in ended.stdout, ended.stderr
+        assert ended.stdout.splitlines()[-1] == ("All options are listed once there is an environment, which bash "
+                                                 "scripts/setup.sh makes.")
+        for words in (["--framework", "torch"], ["--framework=torch"], ["--framework", ""]):
+            ended = run(f"scripts/{script}", *words, folder=checkout)
+            assert ended.returncode == 2 and not ended.stdout
+            assert ended.stderr.endswith(f"error: found '{words[-1].removeprefix('--framework=')}', expected pytorch, "
+                                         "jittor or both\n")
+    (checkout / ".venv_jittor" / "setup_stamp.json").write_text("{}")
+    ended = run("scripts/run_e2e.sh", "--help", folder=checkout)
+    assert ended.stdout == f"-E|{checkout}/scripts/run_task.py|e2e|--help|"
+    ended = run("scripts/run_e2e.sh", "-h", folder=checkout, PYTHON_PYTORCH="echo")
+    assert ended.stdout == f"{checkout}/scripts/run_task.py e2e -h\n"
+
+
 def test_setup_takes_a_python_under_any_path(checkout):
     """A real Python: setup.sh asks it for its version, and setup.sh's own program is not here."""
     shutil.copy(ROOT / "scripts" / "setup.sh", checkout / "scripts")
@@ -126,7 +161,7 @@ def copy_without_links(kind, folder):
 def test_a_checkout_without_links_is_a_sentence(tmp_path, kind):
     copy_without_links(kind, tmp_path)
     for script in SCRIPTS:
-        if script.name in ("run", "any_python.sh", "choose_python.sh"):  # outside scripts/; sourced behind project.sh
+        if script.name in SOURCED and script.name != "project.sh":
             continue
         ended = run(f"scripts/{script.name}", folder=tmp_path)
         assert ended.returncode == 2, script

@@ -13,6 +13,7 @@ from tests.trees.small_model import relative_error
 
 pytestmark = pytest.mark.slow
 STEPS = 20
+IMPORTS = "import jittor_setup" if FRAMEWORK == "jittor" else ""  # what a program of the tree begins with
 MODEL = ["--model_card", "gpt2.nano", "--init_checkpoint", "random", "--seq_len", "24", "--device", "cpu"]
 TRAINING = ["--lr", "0.002", "--warmup_step", "4", "--correct_bias", "--label_smooth", "0.1", "--lora_dropout", "0.2",
             "--clip", "0.5", "--log_interval", "1", "--eval_interval", "10", "--save_interval", "10"]
@@ -32,11 +33,11 @@ def rows(tmp_path_factory):
     return folder
 
 
-def train(rows, work, processes, steps, *flags):
+def train(rows, work, processes, steps, *flags, program="src/gpt2_ft.py", status=0):
     """Trains batches of four rows, in one process or shared by more; returns the log's records."""
     start = launcher(processes) if processes > 1 else [sys.executable]
-    run([*start, "src/gpt2_ft.py", "--train_data", rows / "train.jsonl", "--valid_data", rows / "valid.jsonl", *MODEL,
-         *TRAINING, "--train_batch_size", 4 // processes, "--max_step", steps, "--work_dir", work, *flags])
+    run([*start, program, "--train_data", rows / "train.jsonl", "--valid_data", rows / "valid.jsonl", *MODEL,
+         *TRAINING, "--train_batch_size", 4 // processes, "--max_step", steps, "--work_dir", work, *flags], status)
     return [record for _, record in read_json_lines(work / "train_log.jsonl")]
 
 
@@ -71,6 +72,43 @@ def test_two_processes_end_with_the_weights_of_one(trained):
     summaries = [read_json(folder / "train_summary.json", dict) for folder in (alone, together)]
     assert [summary["processes"] for summary in summaries] == [1, 2]
     assert summaries[0]["epochs"] == summaries[1]["epochs"] == 3
+
+
+CUT_OFF = """
+import os
+import sys
+
+sys.path.insert(0, "src")
+{imports}
+import gpt2_ft
+from common.run import processes
+
+plain, calls = gpt2_ft.train_step, []
+
+
+def train_step(*arguments):
+    calls.append(arguments)
+    if len(calls) == 13 and processes.rank() == 1:
+        os.kill(os.getpid(), 9)
+    return plain(*arguments)
+
+
+gpt2_ft.train_step = train_step
+processes.run_main(gpt2_ft.main)
+"""
+
+
+def test_a_run_whose_process_was_killed_goes_on_to_the_same_bits(rows, trained, tmp_path):
+    """The state is of step 10, behind which both have agreed to write one."""
+    program, flags = tmp_path / "cut_off.py", ["--resume", "--state_minutes", "1e-9"]
+    program.write_text(CUT_OFF.format(imports=IMPORTS))
+    records = train(rows, tmp_path / "work", 2, STEPS, *flags, program=program, status=None)
+    assert max(record["step"] for record in records) in (11, 12)
+    train(rows, tmp_path / "work", 2, STEPS, *flags)
+    whole, resumed = ((folder / f"model.{STEPS}.safetensors").read_bytes()
+                      for folder in (trained[1][0], tmp_path / "work"))
+    assert whole == resumed
+    assert read_json(tmp_path / "work" / "train_summary.json", dict)["resumed_at"] == [10]
 
 
 def test_micro_batches_and_the_scale_of_the_loss_are_shared(rows, tmp_path):
@@ -122,8 +160,7 @@ USER_ERROR = 2 if FRAMEWORK == "jittor" else 1  # torchrun's own status is 1, mp
 ])
 def test_a_process_that_ends_ends_the_other(rank, ending, status, said, tmp_path):
     program = tmp_path / "ending.py"
-    program.write_text(ENDING.format(rank=rank, ending=ending,
-                                     imports="import jittor_setup" if FRAMEWORK == "jittor" else ""))
+    program.write_text(ENDING.format(rank=rank, ending=ending, imports=IMPORTS))
     ended = run([*launcher(2), program], status)
     everything = ended.stdout + ended.stderr
     assert said in everything and everything.count("error: ") <= 1

@@ -13,4 +13,4 @@ try:
 except UserError as missing:
     if speaks_first():
         print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(missing.status)

@@ -8,11 +8,14 @@ import glob
 import hashlib
 import os
 import platform
+import shutil
 import sys
 
 from common.cpp_compiler import cache_folder, refuse_cache
-from common.errors import note, sentence_of
+from common.errors import FULL_DISK, UserError, note, sentence_of
 from common.paths import ROOT, what_cannot_be_written
+
+COMPILERS_ROOM = 64 << 20  # bytes; the largest file that it writes has 56 MB
 
 
 def processor():
@@ -71,12 +74,25 @@ def check_can_be_written(cache_name):
 
 
 @contextlib.contextmanager
-def refusing_others_files():
-    """Turns what this user may not write into the sentence of check_can_be_written(), which looks at folders alone."""
+def explaining_what_is_not_written():
+    """Says in a sentence why files are not written: they are another user's, or the disk is full.
+
+    check_can_be_written() looks at folders alone. Where the compiler fails, Jittor tells no more than that.
+
+    Raises:
+        UserError: in place of what Python or Jittor raises.
+    """
     try:
         yield
     except PermissionError as error:
         refuse_cache(error.filename and sentence_of(error))
+        raise
+    except (OSError, RuntimeError) as error:
+        for folder in (cache_folder(), os.environ.get("TMPDIR") or "/tmp"):
+            free = shutil.disk_usage(folder).free if os.path.isdir(folder) else COMPILERS_ROOM
+            if free < COMPILERS_ROOM:
+                raise UserError(f"Jittor could not compile: the disk of {folder} is full, {free >> 20} MiB are left; "
+                                "make room, then run it again", FULL_DISK) from error
         raise
 
 

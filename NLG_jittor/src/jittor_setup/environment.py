@@ -256,7 +256,7 @@ def load():
     """Imports Jittor, compiling its core first where no earlier run on this machine did; returns the module.
 
     Raises:
-        UserError: something that Jittor needs is missing; the message says what to install.
+        UserError: something that Jittor needs is missing, or the disk is full; the message says what to do.
     """
     if "jittor" in sys.modules:
         raise ImportError("jittor was imported before jittor_setup, which decides its environment")
@@ -271,7 +271,7 @@ def load():
     nvcc = usable_nvcc()
     cache.check_can_be_written(cache.name(nvcc))
     cache.remove_damaged(cache.name(nvcc))
-    with cache.refusing_others_files():
+    with cache.explaining_what_is_not_written():
         has_onednn = link_onednn(home)
         if not has_onednn:
             warnings.warn("oneDNN is missing: Jittor's matrix products on a CPU will be about 15 times slower; "
@@ -282,7 +282,7 @@ def load():
             jittor = import_quietly(import_variables(home, nvcc, has_onednn))
         finally:
             sys.path.remove(packages)
-    compiler.set_kernel_compiler(jittor)
+        compiler.set_kernel_compiler(jittor)
     if not faulthandler.is_enabled():
         faulthandler.enable(2)  # a crash in a kernel shows where Python was, in place of Jittor's own report
     return jittor

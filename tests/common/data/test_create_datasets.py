@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from common.data import datasets
-from common.data.datasets import RAW_FILES, RawFile, judge, main
+from common.data.datasets import main
+from common.data.raw_files import RAW_FILES, RawFile, judge
 from common.errors import UserError
 
 

@@ -11,19 +11,25 @@ from pathlib import Path
 import pytest
 
 from common import frameworks
+from common.drivers import commands
 from common.drivers.commands import Command, cleaned, run_command
+from common.errors import UserError
 from common.paths import ROOT
+from common.run.launching import VARIABLES
 
 
 @pytest.mark.parametrize("text, expected", [
-    (f"in {ROOT}/vocab and {ROOT}-2/x", "in ./vocab and DIR/x"),
-    (f"{tempfile.gettempdir()}/a {Path.home()}/b", "TMP/a HOME/b"),
+    ("in /srv/project/vocab and /srv/project-2/x", "in ./vocab and DIR/x"),
+    ("/var/tmp/a /home/me/b", "TMP/a HOME/b"),
     ("/opt/some/lib/python3.11/site-packages/torch/nn.py:3: warning", "site-packages/torch/nn.py:3: warning"),
     ('--source /data {"path": "/mnt/x/train.jsonl"} PATH=/usr/bin:/bin',
      '--source DIR/data {"path": "DIR/train.jsonl"} PATH=DIR/bin:DIR/bin'),
     ("loss 1.5\n 10%|#  | 1/9\r 99%|## | 9/9\rdone\n\x1b[32mgreen\x1b[0m", "loss 1.5\ndone\ngreen"),
 ])
-def test_what_belongs_to_the_machine_is_taken_out(text, expected):
+def test_what_belongs_to_the_machine_is_taken_out(monkeypatch, text, expected):
+    monkeypatch.setattr(commands, "ROOT", Path("/srv/project"))
+    monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
+    monkeypatch.setenv("HOME", "/home/me")
     assert cleaned(text) == expected
 
 
@@ -94,6 +100,14 @@ Path("out").touch()
 """
 
 
+def test_a_driver_under_a_launcher_says_so(tmp_path, monkeypatch):
+    for name, value in zip(VARIABLES["mpirun"], "0202"):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="^mpirun has started 2 processes: a driver of several stages runs as one"):
+        run_command(Command("stage", ["true"], tmp_path, [], [], tmp_path / "log"), tmp_path / "stamps", force=True)
+    assert not (tmp_path / "stamps").exists()
+
+
 @pytest.fixture
 def driver(tmp_path):
     """A driver in the middle of its stage, which prints without end."""
@@ -157,3 +171,14 @@ def test_a_forced_stage_is_not_resumed(tmp_path, capsys):
         assert capsys.readouterr().out.splitlines()[-1] == printed
     run_command(command, tmp_path / "stamps", False)  # the stamp holds for both
     assert "[stage] done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status, expected", [(1, 2), (2, 2), (3, 3), (130, 130), (143, 143), (141, 2), (-9, 2),
+                                              (-2, 130)])
+def test_a_driver_ends_as_its_stage_where_that_tells_the_reason(tmp_path, status, expected):
+    ending = f"import os, sys; sys.exit({status}) if {status} > 0 else os.kill(os.getpid(), -{status})"
+    command = Command("stage", [sys.executable, "-c", f"import signal; signal.signal(2, signal.SIG_DFL); {ending}"],
+                      tmp_path, [], [], tmp_path / "log")
+    with pytest.raises(UserError, match=f"the stage stage ended with exit status {status}; ") as found:
+        run_command(command, tmp_path / "stamps", force=True)
+    assert found.value.status == expected

@@ -81,6 +81,15 @@ def test_a_finished_run_is_reported(finished):
     assert document["frameworks"]["jittor"]["numbers"]["BLEU (all references)"] == 0.5
 
 
+def test_what_a_scorer_notes_stands_below_the_table(finished):
+    path = finished.work / "jittor" / "all_references" / "scores.json"
+    write_json(path, {**read_json(path), "notes": ["BLEU is 234.0000, expected more than 0 and at most 1"]})
+    stamp(finished, "jittor", "score")
+    write_report(finished)
+    assert ("Jittor: The scores (all references) have a note: BLEU is 234.0000, expected more than 0 and at most 1."
+            in (finished.work / "table.md").read_text().splitlines())
+
+
 @pytest.mark.parametrize("flags, stage, difference", [
     (["--lr", "0.5"], "train", "--lr was 0.001 and is 0.5"), (["--beam", "3"], "beam", "--beam was 10 and is 3"),
     (["--max_step", "3"], "train", "--max_step was 9 and is 3")])

@@ -58,6 +58,22 @@ def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cas
     assert record["counts"] == {"groups": 80, "references": 686, "predictions": 80, "empty_predictions": 5,
                                 "predictions_under_4_tokens": 15}
     assert record["versions"]["pycocoevalcap"] == "1.2"
+    assert f"note: {predictions}: {record['notes'][0]}\n" == result.stderr
+
+
+@pytest.mark.java
+@pytest.mark.slow
+def test_a_bleu_that_is_none_is_noted(project_root, tmp_path):
+    """Of identical texts of three tokens the official program's BLEU is far above 1."""
+    references, predictions = tmp_path / "ref", tmp_path / "pred"
+    references.write_text("a b\n\n" * 40 + "a b c d e f\n")
+    predictions.write_text("a b\n" * 40 + "a b c d e f\n")
+    result = run_command(project_root, references, predictions, "--json", tmp_path / "scores.json")
+    record = json.loads((tmp_path / "scores.json").read_text())
+    assert record["scores"]["BLEU"] > 1
+    assert [sentence.partition(" ")[0] for sentence in record["notes"]] == ["40", "BLEU"]
+    assert result.stderr.splitlines()[1].endswith(f"BLEU is {record['scores']['BLEU']:.4f}, expected more than 0 and at"
+                                                  " most 1")
 
 
 # The PTB tokenizer and METEOR
