@@ -49,7 +49,7 @@ class ChatGLMPreset:
 
 CHATGLM_PRESETS = {
     "demo": ChatGLMPreset("made-up advertisements from a seeded grammar", "demo/advertisegen", "chatglm2.nano",
-                          {"learning_rate": 0.003, "max_steps": 150, "save_steps": 150, "do_eval": True,
+                          {"learning_rate": 0.003, "max_steps": 100, "save_steps": 100, "do_eval": True,
                            "eval_steps": 50}),
     "adgen": ChatGLMPreset("AdvertiseGen", "", "chatglm2.6b", {"bf16": True}, {"bf16": True}),
 }
@@ -125,9 +125,9 @@ class ChatGLMRun:
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
         summary, answers = work / "train_summary.json", work / "answers.jsonl"
 
-        def command(name, words, inputs, outputs, more=list):
+        def command(name, words, inputs, outputs, more=list, resuming=()):
             return Command(name, [relative(word, tree) for word in [interpreter(framework), *words]], tree, inputs,
-                           outputs, work / f"{name}.log", more)
+                           outputs, work / f"{name}.log", more, resuming)
 
         def checkpoint():
             if not summary.is_file():
@@ -143,7 +143,7 @@ class ChatGLMRun:
                                     *(word for name, path in files.items() for word in (f"--{name}", path)),
                                     "--output_dir", work, "--overwrite_output_dir", *as_flags(self.training)],
                           [*files.values(), *weights], [summary, work / "train_log.jsonl"],
-                          lambda: [checkpoint()])
+                          lambda: [checkpoint()], ("--resume_from_checkpoint",))
         if stage == "generate":
             test = self.file_of("test_file")
             yield command("generate", ["src/chatglm2_generate.py", *self.model_words(), "--lora_checkpoint",
