@@ -1,7 +1,5 @@
 """Checks of BERT that both trees share, on the tree under test: against tests/oracles/bert_oracle.npz."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 
@@ -10,13 +8,14 @@ from common.model.bert_files import checked_minilm, package_folder, read_bert
 from common.run.dropout import step_key
 from tests import DEVICE
 from tests.oracles import make_bert_oracle
-from tests.oracles.make_bert_oracle import CARD, QUERIES, SETTINGS, SMOOTHING, TARGETS, TYPES, batch_of
+from tests.oracles.make_bert_oracle import CARD, QUERIES, SETTINGS, TARGETS, TYPES, batch_of
+from tests.trees.small_bert import flags, model_of
 from tests.trees.small_model import arrays_of, part, relative_error
 
 import device
 import encoder_kernels
 from bert import BertSpanModel
-from bert_eae_ft import build_model, evaluate
+from bert_eae_ft import evaluate
 from gpt2_ft import build_optimizer, train_step, validation_step
 from lora import HiddenDropout, MergedLinear, trained_state_dict
 
@@ -28,22 +27,6 @@ def bert_oracle():
     """The arrays of tests/oracles/make_bert_oracle.py by name."""
     with np.load(make_bert_oracle.PATH) as file:
         return dict(file)
-
-
-def flags(rank=SETTINGS.rank, heads="trained", **others):
-    """The flags of bert_eae_ft.py that a model and its steps read."""
-    lora = type(SETTINGS)(rank=rank, alpha=SETTINGS.alpha, dropout=others.pop("lora_dropout", 0.0))
-    return Namespace(**{"card": CARD, "lora": lora, "heads": heads, "backbone_dropout": 0.0, "head_dropout": 0.0,
-                        "label_smooth": SMOOTHING, "grad_acc": 1, "clip": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-                        "adam_epislon": 1e-6, "weight_decay": 0.0, "correct_bias": True, "no_decay_bias": False,
-                        "precision": "fp32", **others})
-
-
-def model_of(oracle, arguments):
-    """The oracle's model as bert_eae_ft.py builds it; without LoRA for a rank of 0."""
-    weights = {name: array for name, array in part(oracle, "weights/").items()
-               if arguments.lora.rank or "lora_" not in name}
-    return build_model(arguments, weights)
 
 
 BATCH = batch_of(QUERIES, TYPES, TARGETS)
