@@ -307,7 +307,8 @@ def main(argv):
               f"{'passed' if record['passed'] else 'FAILED'}")
     write_json(options.output / f"{options.name or options.framework}.json", {
         "framework": options.framework, "device": options.device, "model_card": options.model_card,
-        "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0], "system": platform.platform(),
+        "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0],
+        "system": f"{platform.system()}, {os.cpu_count()} cores",
         "state_seconds": durations[2], "is_reproducible": trials.is_reproducible, "faults": records})
     return int(not all(record["passed"] for record in records))
 
