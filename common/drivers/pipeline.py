@@ -153,8 +153,9 @@ class Run:
                           [summary, work / "train_log.jsonl"], lambda: [checkpoint()], ("--resume",))
         if stage == "beam":
             test, lora = self.data / "test.jsonl", checkpoint()
-            # A checkpoint says which backbone it belongs to; what a user gave may hold LoRA arrays of its own.
-            weights = (["--init_checkpoint", lora] if "init_checkpoint" in self.given
+            # A checkpoint says which backbone it belongs to, or holds all weights; what a user gave may hold LoRA
+            # arrays of its own.
+            weights = (["--init_checkpoint", lora] if "init_checkpoint" in self.given or self.beam["lora_dim"] == 0
                        else ["--init_checkpoint", self.backbone, "--lora_checkpoint", lora])
             yield command("beam", ["src/gpt2_beam.py", "--data", test, *card, *weights, "--work_dir", work,
                                    "--output_file", predictions.name, *device, *as_words(self.beam)],

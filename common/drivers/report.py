@@ -101,8 +101,8 @@ def same_predictions(work, results):
     return sum(all(other[row] == tokens for other in others) for row, tokens in first.items()) / len(first)
 
 
-# What may differ between the frameworks of one run: where it was written and where it ran.
-PLACES = ("work_dir", "output_dir", "device", "most_tokens")
+# What may differ between the frameworks of one run: where it was written, where it ran, and how it would be resumed.
+PLACES = ("work_dir", "output_dir", "device", "most_tokens", "resume", "state_minutes", "keep_last")
 
 
 def check_alike(results):
