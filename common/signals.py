@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from common.errors import Terminated
 
 _HANDLED = signal.SIGINT, signal.SIGTERM
 _PR_SET_PDEATHSIG = 1
+SECOND_S = 1.0  # a signal that comes sooner is the same one again: sent to each process of a job, and handed on
 
 
 @contextlib.contextmanager
@@ -52,13 +54,15 @@ class Stop:
     """
 
     def __init__(self, say: Callable[[str], object]):
-        self.say, self.number = say, None
+        self.say, self.number, self.came = say, None, 0.0
         self.stack = contextlib.ExitStack()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            raise exception_of(number)
-        self.number = number
+            if time.monotonic() - self.came >= SECOND_S:
+                raise exception_of(number)
+            return
+        self.number, self.came = number, time.monotonic()
         self.say(signal.Signals(number).name)
 
     def __enter__(self) -> "Stop":

@@ -5,7 +5,8 @@
     pytorch/     of the PyTorch tree alone: in an environment with torch
     jittor/      of the Jittor tree alone: in an environment with Jittor
     alignment/   both trees' programs, each in its own environment
-    faults/      bad inputs for every program, listed in cases_*.py, and how programs end; the trees' run from trees/
+    faults/      bad inputs for every program, listed in cases_*.py, and how programs end; the trees' run from trees/;
+                 try_faults.py, which anyone can run, and of which alignment/ runs a part
     oracles/     what tests compare with: plain implementations, and numbers by other people's code
     data/        what tests read
 

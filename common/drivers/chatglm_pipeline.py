@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.drivers.chatglm_report import write_chatglm_report
-from common.drivers.commands import Command, relative
+from common.drivers.commands import Command, relative, trained_checkpoint
 from common.drivers.pipeline import check_chosen, run_stages, weight_files
 from common.drivers.tasks import as_words
 from common.errors import UserError
-from common.files import find_input, read_json
+from common.files import find_input
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.chatglm_cards import CHATGLM_CARDS
 from common.model.initial_weights import RANDOM
@@ -125,14 +125,12 @@ class ChatGLMRun:
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
         summary, answers = work / "train_summary.json", work / "answers.jsonl"
 
-        def command(name, words, inputs, outputs, more=list):
+        def command(name, words, inputs, outputs, more=list, resuming=()):
             return Command(name, [relative(word, tree) for word in [interpreter(framework), *words]], tree, inputs,
-                           outputs, work / f"{name}.log", more)
+                           outputs, work / f"{name}.log", more, resuming)
 
         def checkpoint():
-            if not summary.is_file():
-                raise UserError(f"{summary}: is not there; run the stage train first")
-            return work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
+            return trained_checkpoint(summary)
 
         weights = weight_files(self.backbone)
         if stage == "train":
@@ -143,7 +141,7 @@ class ChatGLMRun:
                                     *(word for name, path in files.items() for word in (f"--{name}", path)),
                                     "--output_dir", work, "--overwrite_output_dir", *as_flags(self.training)],
                           [*files.values(), *weights], [summary, work / "train_log.jsonl"],
-                          lambda: [checkpoint()])
+                          lambda: [checkpoint()], ("--resume_from_checkpoint",))
         if stage == "generate":
             test = self.file_of("test_file")
             yield command("generate", ["src/chatglm2_generate.py", *self.model_words(), "--lora_checkpoint",

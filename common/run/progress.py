@@ -32,6 +32,7 @@ class Progress:
         interval_seconds, seconds: time spent since the last log line, and in all; see Clock.
         checkpoints: ``[step, path]`` of each checkpoint that was saved.
         resumed_at: the steps behind which the run was cut off and resumed.
+        states, state_seconds: how many state files were written, and the time that they took.
     """
 
     step: int = 0
@@ -50,6 +51,8 @@ class Progress:
     seconds: float = 0.0
     checkpoints: list[list] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
+    states: int = 0
+    state_seconds: float = 0.0
 
     def take_validation(self, loss, seconds, score=None):
         """Takes in a validation pass that took so long."""

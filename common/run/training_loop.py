@@ -174,6 +174,8 @@ class Training:
         processes.gather(None)  # no process ends the run before it is written
         self.state_step, self.state_written = self.progress.step, time.perf_counter()
         self.state_seconds = self.state_written - begun
+        self.progress.states += 1
+        self.progress.state_seconds += self.state_seconds
 
     def fetch_losses(self):
         """Fetches losses from the device; those of all processes, each the part of its rows, added up.
@@ -203,6 +205,7 @@ class Training:
             "step_ms": statistics.median(progress.interval_ms) if progress.interval_ms else None,
             "peak_memory_bytes": steps.peak_memory_bytes(), "valid_loss": progress.valid_loss,
             "best_valid_loss": progress.best_valid_loss, "steps_before": before, "resumed_at": progress.resumed_at,
+            "states": progress.states, "state_seconds": progress.state_seconds,
             "checkpoint": checkpoint_path(self.arguments, before + progress.step),
             **self.task.summary(self.arguments, progress),
             "arguments": {key: value for key, value in vars(self.arguments).items() if key not in NOT_FLAGS}})

@@ -115,7 +115,7 @@ def words_of(run: ShowcaseRun, framework: str, stages: list[str]) -> list[str] |
         data = ROOT / "data" / TASKS[run.task].folder / "sampled"
         flags = {**training_flags(TASKS[run.task], "sampled", flags["model_card"]), **flags,
                  "train_data": data / "train.jsonl", "valid_data": data / "valid.jsonl",
-                 "work_dir": folder / framework, "overwrite": True}
+                 "work_dir": folder / framework, "overwrite": True, "resume": True}
         return [str(interpreter(framework)), str(ROOT / f"NLG_{framework}/src/gpt2_ft.py"), *as_words(flags)]
     return [str(interpreter(framework)), "scripts/run_task.py", run.task, "--preset", "sampled", "--model_card",
             "gpt2.nano", "--framework", framework, "--work_dir", str(folder), "--stages", ",".join(stages),

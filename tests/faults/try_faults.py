@@ -3,7 +3,7 @@ loaded, no temporary file may stay, and the resumed training ends with the same 
 
     python tests/faults/try_faults.py --framework pytorch --kills 30
 
-Writes a table to standard output and ``FRAMEWORK.json`` to ``--output`` (log/faults). It ends with status 1 where a
+Writes a table to standard output and ``NAME.json`` to ``--output`` (log/faults). It ends with status 1 where a
 fault was not borne.
 """
 
@@ -23,9 +23,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from common.drivers.commands import cleaned  # noqa: E402
 from common.errors import run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
 from common.frameworks import FRAMEWORKS  # noqa: E402
+from common.model.model_cards import MODEL_CARDS  # noqa: E402
 from common.paths import ROOT  # noqa: E402
 from common.run.state import state_paths  # noqa: E402
 from tests.faults.trials import FLAGS, TIMEOUT_S, Failed, Trials, end, expect  # noqa: E402
@@ -35,11 +37,12 @@ SKIPPED = "skipped"
 
 def kills(trials, options, durations):
     """kill -9 at random moments, a fifth of them before the first step"""
-    draw, setting_out, training = random.Random(options.seed), *durations
-    for number in range(options.kills):
-        work = trials.folder / f"kill_{number}"
-        is_early = number % 5 == 4
-        delay = draw.uniform(0, setting_out if is_early else 1.1 * training)
+    draw, (setting_out, training, _) = random.Random(options.seed), durations
+    done = 0
+    while done < options.kills:
+        work = trials.folder / f"kill_{done}"
+        is_early = done % 5 == 4
+        delay = draw.uniform(0, setting_out if is_early else training)
         process = trials.start(trials.words(work, "--resume"))
         if not is_early:
             for line in process.stdout:
@@ -48,18 +51,17 @@ def kills(trials, options, durations):
         time.sleep(delay)
         end(process)
         found = trials.check_whole(work)
-        printed = "had ended" if (work / "train_summary.json").exists() and not state_paths(work) else None
-        if printed is None:
+        if not (work / "train_summary.json").exists() or state_paths(work):  # else it had ended before
             printed = trials.resume(work)
-            printed = next((line for line in printed.splitlines() if line.startswith("going on")), "from the start")
-            printed = printed.split(", from ")[0]
-        trials.check_same(work)
-        yield f"{delay:.2f} s {'after the start' if is_early else 'into training'}: {found}; {printed}"
+            start = next((line for line in printed.splitlines() if line.startswith("going on")), "from the beginning")
+            done += 1
+            yield (f"{delay:.2f} s {'from the start' if is_early else 'of training'}: {found}; "
+                   + start.split(", from ")[0])
         shutil.rmtree(work)
 
 
 def kill_upon_kill(trials, options, durations):
-    """kill -9 of one training again and again, each time behind two more log lines"""
+    """kill -9 of one training again and again, each time behind one more log line"""
     work, count = trials.folder / "again", 0
     for _ in range(20):
         process = trials.start(trials.words(work, "--resume"))
@@ -137,13 +139,12 @@ def full_disk(trials, options, durations):
     """a disk that is full while a state is written: it is said, and with more room the training goes on"""
     disk = trials.folder / "disk"
     with small_disk(disk, 900_000) as enlarge:
-        work, status, opening = disk / "work", 3, {}
-        if enlarge is None:
-            def limit():
+        def limit():
+            if enlarge is None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 
-            work, status, opening = trials.folder / "limited", 2, {"preexec_fn": limit}
-        printed = trials.train(work, "--resume", status=status, **opening)
+        work, status = (disk / "work", 3) if enlarge else (trials.folder / "limited", 2)
+        printed = trials.train(work, "--resume", status=status, before=limit)
         said = printed.splitlines()[-1]
         expect("/state." in said and ("No space left" in said or "File too large" in said), f"it said {said}")
         expect(not list(work.glob(".*.unfinished")), f"left {os.listdir(work)}")
@@ -158,12 +159,14 @@ def two_trainings(trials, options, durations):
     """two trainings in one work directory: the second is refused and told of the first"""
     work = trials.folder / "shared"
     first = trials.begin(work, line=" steps; ")
+    first.send_signal(signal.SIGSTOP)  # else it could end before the second one begins
     printed = trials.train(work, "--resume", "--overwrite", status=2)
+    first.send_signal(signal.SIGCONT)
     expect(f"process {first.pid} on " in printed, f"the second said {printed[-800:]}")
     rest, _ = first.communicate(timeout=TIMEOUT_S)
     expect(first.returncode == 0, f"the first ended with status {first.returncode}: {rest[-800:]}")
     trials.check_same(work)
-    yield printed.strip().splitlines()[-1].split(f"{work}: ")[-1][:100]
+    yield "the second ended with status 2 and named the process of the first"
 
 
 def read_only(trials, options, durations):
@@ -214,8 +217,8 @@ def driver(trials, options, durations):
     def start(folder):
         return trials.start([trials.python, str(ROOT / "scripts" / "run_task.py"), "e2e", "--framework",
                              trials.framework, "--work_dir", str(folder), "--stages", "train", "--train_data",
-                             str(trials.data), "--valid_data", str(trials.data), "--init_checkpoint",
-                             str(trials.backbone), *FLAGS])
+                             str(trials.data), "--valid_data", str(trials.data), *trials.model, *FLAGS, "--eval_len",
+                             "8"])
 
     for number in (signal.SIGTERM, signal.SIGKILL):
         process = start(work)
@@ -269,8 +272,8 @@ def tried(fault, trials, options, durations):
     except Failed as error:
         failure = str(error)
         print(f"    FAILED: {failure}", flush=True)
-    return {"fault": fault.__name__, "what": fault.__doc__.strip(), "passed": failure is None, "failure": failure,
-            "details": [detail.replace(str(trials.folder), "DIR") for detail in details],
+    return {"fault": fault.__name__, "what": fault.__doc__.strip(), "passed": failure is None,
+            "failure": failure and cleaned(failure), "details": list(map(cleaned, details)),
             "seconds": round(time.perf_counter() - begun, 1)}
 
 
@@ -282,13 +285,18 @@ def main(argv):
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
     parser.add_argument("--only", default="", help="faults, comma-separated: "
                         + ", ".join(fault.__name__ for fault in FAULTS))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--model_card", default="gpt2.nano", choices=list(MODEL_CARDS),
+                        help="by default gpt2.nano; others have random weights")
+    parser.add_argument("--name", default=None, help="of the JSON file (default: the framework)")
     parser.add_argument("--output", type=Path, default=ROOT / "log" / "faults", help="folder for the JSON file")
     options = parser.parse_args(argv)
     chosen = [fault for fault in FAULTS if fault.__name__ in options.only.split(",") or not options.only]
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
-        trials = Trials(options.framework, folder)
+        trials = Trials(options.framework, folder, options.device, options.model_card)
         durations = trials.reference()
-        print("without a fault: {:.1f} s until the first step, {:.1f} s from there".format(*durations), flush=True)
+        print("without a fault: {:.1f} s until the first step, {:.1f} s from there; a state takes {:.3f} s".format(
+            *durations) + "; it is not reproducible" * (not trials.is_reproducible), flush=True)
         records = []
         for fault in chosen:
             print(f"{fault.__name__}: {fault.__doc__.strip()}", flush=True)
@@ -297,9 +305,11 @@ def main(argv):
     for record in records:
         print(f"{record['fault']:20} {len(record['details']):5} {record['seconds']:8.1f}  "
               f"{'passed' if record['passed'] else 'FAILED'}")
-    write_json(options.output / f"{options.framework}.json", {
-        "framework": options.framework, "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0],
-        "system": platform.platform(), "faults": records})
+    write_json(options.output / f"{options.name or options.framework}.json", {
+        "framework": options.framework, "device": options.device, "model_card": options.model_card,
+        "kills": options.kills, "seed": options.seed, "python": sys.version.split()[0],
+        "system": f"{platform.system()}, {os.cpu_count()} cores",
+        "state_seconds": durations[2], "is_reproducible": trials.is_reproducible, "faults": records})
     return int(not all(record["passed"] for record in records))
 
 

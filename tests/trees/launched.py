@@ -26,6 +26,16 @@ def launcher(count):
     return [found, "-np", str(count), sys.executable]
 
 
+# Each process gets one thread, so that sums are added up in one order however many processes there are.
+VARIABLES = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+def started(words):
+    """Returns a program that runs in the tree on the processor, with its output in a pipe."""
+    return subprocess.Popen([*map(str, words)], cwd=TREE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                            env={**os.environ, **VARIABLES, "PYTHONUNBUFFERED": "1"})
+
+
 def run(words, status=0):
     """Runs a program in the tree on the processor; returns what it printed, once it ended as expected.
 
@@ -33,9 +43,8 @@ def run(words, status=0):
         words: list of what can be a string; the first ones from launcher() or this Python's name.
         status: the exit status, None for any but 0.
     """
-    # Each process gets one thread, so that sums are added up in one order however many processes there are.
     ended = subprocess.run([*map(str, words)], cwd=TREE, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                           timeout=120, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
+                           timeout=120, env={**os.environ, **VARIABLES})
     as_expected = ended.returncode != 0 if status is None else ended.returncode == status
     assert as_expected, f"{ended.returncode}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return ended

@@ -8,7 +8,7 @@ import pytest
 from common.files import read_json, read_json_lines, write_json_lines
 from common.model.weight_files import read_arrays
 from tests import FRAMEWORK
-from tests.trees.launched import launcher, run
+from tests.trees.launched import launcher, run, started
 from tests.trees.small_model import relative_error
 
 pytestmark = pytest.mark.slow
@@ -33,11 +33,16 @@ def rows(tmp_path_factory):
     return folder
 
 
-def train(rows, work, processes, steps, *flags, program="src/gpt2_ft.py", status=0):
-    """Trains batches of four rows, in one process or shared by more; returns the log's records."""
+def training_words(rows, work, processes, steps, *flags, program="src/gpt2_ft.py"):
+    """Returns the command that trains batches of four rows, in one process or shared by more."""
     start = launcher(processes) if processes > 1 else [sys.executable]
-    run([*start, program, "--train_data", rows / "train.jsonl", "--valid_data", rows / "valid.jsonl", *MODEL,
-         *TRAINING, "--train_batch_size", 4 // processes, "--max_step", steps, "--work_dir", work, *flags], status)
+    return [*start, program, "--train_data", rows / "train.jsonl", "--valid_data", rows / "valid.jsonl", *MODEL,
+            *TRAINING, "--train_batch_size", 4 // processes, "--max_step", steps, "--work_dir", work, *flags]
+
+
+def train(rows, work, processes, steps, *flags, program="src/gpt2_ft.py", status=0):
+    """Trains; returns the log's records."""
+    run(training_words(rows, work, processes, steps, *flags, program=program), status)
     return [record for _, record in read_json_lines(work / "train_log.jsonl")]
 
 
@@ -115,6 +120,24 @@ def test_micro_batches_and_the_scale_of_the_loss_are_shared(rows, tmp_path):
     """In fp16 rounding is coarse, but that of a row does not depend on its neighbours."""
     alone, together = (train(rows, tmp_path / str(count), count, 6, "--fp16", "--grad_acc", "2") for count in (1, 2))
     assert losses(together, "train") == pytest.approx(losses(alone, "train"), rel=1e-4)
+
+
+def test_two_processes_go_on_where_they_were_cut_off(rows, trained, tmp_path):
+    """The state of step 10 is there in any case, before the validation pass."""
+    begun = started(training_words(rows, tmp_path, 2, STEPS))
+    for line in begun.stdout:
+        if "step       12" in line:
+            break
+    begun.terminate()
+    begun.communicate(timeout=120)
+    again = run(training_words(rows, tmp_path, 2, STEPS, "--resume"))
+    assert "going on behind step 1" in again.stdout
+    whole = trained[1][0]
+    assert (tmp_path / f"model.{STEPS}.safetensors").read_bytes() == (whole / f"model.{STEPS}.safetensors").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in whole.iterdir()}
+    records = [record for _, record in read_json_lines(tmp_path / "train_log.jsonl")]
+    for kind in ("train", "validation"):
+        assert losses(records, kind) == losses(trained[1][1], kind)
 
 
 def test_beam_search_writes_the_same_bytes(rows, trained, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import signals
 from common.errors import Terminated, UserError
 from common.locks import exclusive
 from common.run import training
@@ -116,14 +118,28 @@ def test_a_signal_ends_it_behind_the_step_with_a_state(arguments, whole, capsys,
     assert len([line for line in lines if line.startswith("| e")]) == 4  # those of before too
 
 
-def test_a_second_signal_ends_it_at_once(arguments):
+def test_a_second_signal_ends_it_at_once(arguments, monkeypatch):
+    monkeypatch.setattr(signals, "SECOND_S", 0.01)
+
     def losses(done):
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("it went on")
 
     assert cut_off(arguments, losses) is KeyboardInterrupt
     assert states_in(arguments.work_dir) == []
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(arguments):
+    """A scheduler sends it to each process of a job, and the driver hands it on."""
+    def losses(done):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0
+
+    assert cut_off(arguments, losses) is Terminated
+    assert states_in(arguments.work_dir) == ["state.1.safetensors"]
 
 
 @pytest.mark.parametrize("minutes", [0, 5.0])
@@ -297,3 +313,12 @@ def test_what_is_not_finite_is_said_with_its_rows_and_the_last_checkpoint(argume
     arguments.work_dir += "_3"
     with pytest.raises(UserError, match="the validation loss after step 3 is inf: .*; no checkpoint was saved before"):
         run_training(arguments, made_up_steps([], valid_loss=np.inf))
+
+
+def test_a_state_that_is_not_finite_is_not_kept(arguments):
+    """The last step's loss may be finite though its update is not: nobody could go on from there."""
+    arguments.state_minutes = OFTEN
+    steps = replace(made_up_steps([])(arguments), state=lambda: {"values": np.array([1.0, np.nan])})
+    with pytest.raises(UserError, match=r"state\.1\.safetensors: values holds 1 of 2 .*training has diverged"):
+        run_training(arguments, lambda _: steps)
+    assert not list(Path(arguments.work_dir).glob("state*"))
