@@ -193,7 +193,7 @@ def fused(parameters, decays):
 
 
 def groups(arrays):
-    """Yields parts of a list: one operation takes a part, for with hundreds of arrays it would compile for minutes."""
+    """Yields parts of a list, each for one operation: what all of them make is not in memory at once."""
     for start in range(0, len(arrays), 64):
         yield arrays[start:start + 64]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.drivers.chatglm_report import write_chatglm_report
-from common.drivers.commands import Command, relative
+from common.drivers.commands import Command, relative, trained_checkpoint
 from common.drivers.pipeline import check_chosen, run_stages, weight_files
 from common.drivers.tasks import as_words
 from common.errors import UserError
-from common.files import find_input, read_json
+from common.files import find_input
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.chatglm_cards import CHATGLM_CARDS
 from common.model.initial_weights import RANDOM
@@ -49,7 +49,7 @@ class ChatGLMPreset:
 
 CHATGLM_PRESETS = {
     "demo": ChatGLMPreset("made-up advertisements from a seeded grammar", "demo/advertisegen", "chatglm2.nano",
-                          {"learning_rate": 0.003, "max_steps": 150, "save_steps": 150, "do_eval": True,
+                          {"learning_rate": 0.003, "max_steps": 100, "save_steps": 100, "do_eval": True,
                            "eval_steps": 50}),
     "adgen": ChatGLMPreset("AdvertiseGen", "", "chatglm2.6b", {"bf16": True}, {"bf16": True}),
 }
@@ -130,9 +130,7 @@ class ChatGLMRun:
                            outputs, work / f"{name}.log", more, resuming)
 
         def checkpoint():
-            if not summary.is_file():
-                raise UserError(f"{summary}: is not there; run the stage train first")
-            return work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
+            return trained_checkpoint(summary)
 
         weights = weight_files(self.backbone)
         if stage == "train":

@@ -6,13 +6,14 @@ from typing import Any
 from common.drivers.report import (
     TRAINING_SHAPE,
     check_alike,
-    check_stages,
+    framework_lines,
     last_average_loss,
     markdown_table,
     plot_losses,
+    publish,
 )
 from common.errors import UserError
-from common.files import atomic_write, read_json, read_json_lines, write_json
+from common.files import read_json, read_json_lines
 from common.frameworks import NAMES
 from common.metrics.chinese import NAMES as SCORES
 
@@ -95,8 +96,7 @@ def build_chatglm_report(run) -> tuple[dict, str]:
     if flags["model_name_or_path"] == "random":
         lines.append("The weights are random: times and memory say what training costs, scores and losses nothing of "
                      "the quality of texts.")
-    lines += [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
-              f"{result['description']['precision']}." for framework, result in results.items()]
+    lines += framework_lines(results)
     document = {"title": run.title, "command": run.options.command, "frameworks": results}
     if len(run.frameworks) == 2:
         document["same_answers"] = same_answers(run.work, results)
@@ -111,10 +111,5 @@ def write_chatglm_report(run) -> None:
     Raises:
         UserError: a stage before it has not been run, or not with these flags on the files that are there.
     """
-    check_stages(run)
-    document, table = build_chatglm_report(run)
-    write_json(run.work / "results.json", document)
-    with atomic_write(run.work / "table.md") as file:
-        file.write(table)
+    publish(run, build_chatglm_report)
     plot_losses(run.work / "loss.png", run.work, run.frameworks, run.title)
-    print("\n" + table)

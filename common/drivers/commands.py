@@ -28,6 +28,17 @@ from common.unfinished import remove_unfinished
 STAMP_SHAPE = {"words": [str], "files": {str: str}}
 
 
+def trained_checkpoint(summary: Path) -> Path:
+    """Returns the checkpoint that a training's summary names, in the summary's folder.
+
+    Raises:
+        UserError: the training has not ended.
+    """
+    if not summary.is_file():
+        raise UserError(f"{summary}: is not there; run the stage train first")
+    return summary.parent / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
+
+
 @dataclass(frozen=True)
 class Command:
     """One step of a stage.

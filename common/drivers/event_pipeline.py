@@ -10,14 +10,14 @@ from common.data.event_files import find_copy
 from common.data.event_sets import RAMS
 from common.data.events import QUESTION_FILES
 from common.data.rams import ROLES_FILE
-from common.drivers.commands import Command, relative
+from common.drivers.commands import Command, relative, trained_checkpoint
 from common.drivers.event_report import write_event_report
 from common.drivers.event_tasks import EVENT_PRESETS, event_training_flags
 from common.drivers.pipeline import check_chosen, run_stages, weight_files
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.drivers.tasks import as_words
 from common.errors import UserError
-from common.files import find_input, read_json
+from common.files import find_input
 from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.bert_cards import BERT_CARDS
 from common.model.initial_weights import RANDOM
@@ -121,9 +121,7 @@ class EventRun:
                            outputs, work / f"{name}.log", more, resuming)
 
         def checkpoint():
-            if not summary.is_file():
-                raise UserError(f"{summary}: is not there; run the stage train first")
-            return work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
+            return trained_checkpoint(summary)
 
         if stage == "train":
             train, valid = self.file_of(0), self.file_of(1)

@@ -9,15 +9,16 @@ from common.data.span_counts import MEASURES
 from common.drivers.report import (
     TRAINING_SHAPE,
     check_alike,
-    check_stages,
     draw_losses,
+    framework_lines,
     last_average_loss,
     markdown_table,
+    publish,
     read_log,
 )
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.errors import UserError
-from common.files import atomic_write, read_json, read_json_lines, write_json
+from common.files import atomic_write, read_json, read_json_lines
 from common.frameworks import COLOURS, NAMES
 from common.metrics.events import PARTS, metric_name
 
@@ -167,8 +168,7 @@ def build_event_report(run) -> tuple[dict, str]:
              f"{first['description']['steps']} training steps, {first['description']['epochs']} epochs, batch "
              f"{flags['train_batch_size']}, learning rate {flags['lr']}, {trained}, seed {flags['random_seed']}. In "
              f"brackets: 95 % intervals from {BOOTSTRAP} resamples of the test sentences."]
-    lines += [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
-              f"{result['description']['precision']}." for framework, result in results.items()]
+    lines += framework_lines(results)
     document = {"title": run.title, "command": run.options.command, "frameworks": results}
     if len(run.frameworks) == 2:
         document["same_predictions"] = same_answers(run.work, results)
@@ -182,11 +182,6 @@ def write_event_report(run) -> None:
     Raises:
         UserError: a stage before it has not been run, or not with these flags on the files that are there.
     """
-    check_stages(run)
-    document, table = build_event_report(run)
-    write_json(run.work / "results.json", document)
-    with atomic_write(run.work / "table.md") as file:
-        file.write(table)
+    document = publish(run, build_event_report)
     plot_curves(run.work / "curves.png", run.work, run.frameworks, run.title)
     plot_roles(run.work / "roles.png", document["frameworks"], run.title)
-    print("\n" + table)

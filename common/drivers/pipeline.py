@@ -10,7 +10,7 @@ from pathlib import Path
 from common.cpp_compiler import check_folders
 from common.data.raw_files import RAW_FILES, find_raw
 from common.data.strata import FOLDERS
-from common.drivers.commands import Command, relative, run_command
+from common.drivers.commands import Command, relative, run_command, trained_checkpoint
 from common.drivers.report import write_report
 from common.drivers.scoring_stages import ScoreSet, decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
@@ -138,9 +138,7 @@ class Run:
                            work / f"{name}.log", more, resuming)
 
         def checkpoint():
-            if not summary.is_file():
-                raise UserError(f"{summary}: is not there; run the stage train first")
-            return work / os.path.basename(read_json(summary, {"checkpoint": str})["checkpoint"])
+            return trained_checkpoint(summary)
 
         if stage == "train":
             train, valid = (self.given.get(f"{split}_data", self.data / f"{split}.jsonl")
@@ -153,8 +151,9 @@ class Run:
                           [summary, work / "train_log.jsonl"], lambda: [checkpoint()], ("--resume",))
         if stage == "beam":
             test, lora = self.data / "test.jsonl", checkpoint()
-            # A checkpoint says which backbone it belongs to; what a user gave may hold LoRA arrays of its own.
-            weights = (["--init_checkpoint", lora] if "init_checkpoint" in self.given
+            # A checkpoint says which backbone it belongs to, or holds all weights; what a user gave may hold LoRA
+            # arrays of its own.
+            weights = (["--init_checkpoint", lora] if "init_checkpoint" in self.given or self.beam["lora_dim"] == 0
                        else ["--init_checkpoint", self.backbone, "--lora_checkpoint", lora])
             yield command("beam", ["src/gpt2_beam.py", "--data", test, *card, *weights, "--work_dir", work,
                                    "--output_file", predictions.name, *device, *as_words(self.beam)],

@@ -1,8 +1,9 @@
 """The last stage: both frameworks' scores, losses and times side by side, and their loss curves."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from common.checks import check_shape, shortened
 from common.drivers.commands import check_done
@@ -227,13 +228,37 @@ def build_report(run) -> tuple[dict, str]:
                      "references of the sampled contexts nearly do.")
     lines += [f"{NAMES[framework]}: {sentence}" for framework, result in results.items()
               for sentence in result["notes"]]
-    lines += [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
-              f"{result['description']['precision']}." for framework, result in results.items()]
+    lines += framework_lines(results)
     document = {"title": run.title, "command": run.options.command, "frameworks": results}
     if len(frameworks) == 2:
         document["same_predictions"] = same_predictions(run.work, results)
         lines.append(f"Both frameworks predict the same tokens for {document['same_predictions']:.1%} of the rows.")
     return document, "\n\n".join(line.strip() for line in lines if line) + "\n"
+
+
+def framework_lines(results: dict[str, dict]) -> list[str]:
+    """Returns a sentence on each framework's version, device and precision."""
+    return [f"{NAMES[framework]} {result['description']['version']} on {result['description']['device']}, "
+            f"{result['description']['precision']}." for framework, result in results.items()]
+
+
+def publish(run, build: Callable[[Any], tuple[dict, str]]) -> dict:
+    """Writes results.json and table.md into a run's work directory, prints the table, and returns the document.
+
+    Args:
+        run: any model's.
+        build: ``(run) -> (document, table)``.
+
+    Raises:
+        UserError: a stage before the report has not been run, or not with these flags on the files that are there.
+    """
+    check_stages(run)
+    document, table = build(run)
+    write_json(run.work / "results.json", document)
+    with atomic_write(run.work / "table.md") as file:
+        file.write(table)
+    print("\n" + table)
+    return document
 
 
 def write_report(run) -> None:
@@ -242,10 +267,5 @@ def write_report(run) -> None:
     Raises:
         UserError: a stage before it has not been run, or not with these flags on the files that are there.
     """
-    check_stages(run)
-    document, table = build_report(run)
-    write_json(run.work / "results.json", document)
-    with atomic_write(run.work / "table.md") as file:
-        file.write(table)
+    publish(run, build_report)
     plot_losses(run.work / "loss_curve.png", run.work, run.frameworks, run.title)
-    print("\n" + table)

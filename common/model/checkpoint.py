@@ -201,6 +201,9 @@ def load_weights(
 def _lora_on(backbone, backbone_path, lora_path):
     """Reads the LoRA arrays of a file and their record; what else it holds must be of the backbone that they go on."""
     others, lora, record = read_checkpoint(lora_path)
+    if not lora and record:
+        raise UserError(f"{lora_path}: holds all weights, of a training with --lora_dim 0; give it alone, as "
+                        "--init_checkpoint")
     if not lora:
         raise UserError(f"{lora_path}: no lora_A or lora_B among its {len(others)} arrays, expected a LoRA checkpoint")
     foreign = [name for name, array in others.items() if not np.array_equal(array, backbone.get(name))]

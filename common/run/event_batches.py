@@ -33,14 +33,17 @@ class QueryBatch(Packed):
     def padded(self, multiple: int) -> "QueryBatch":
         """Fills the batch up so that few shapes occur; see common.run.batching.pad_batch.
 
-        The tokens that fill up are a query of their own, of one token at least, whose loss weighs 0.
+        The tokens that fill up are a query of their own, of one token at least, whose loss weighs 0. ``length``, of
+        which attention takes the square, becomes a multiple of half the number.
         """
         count = len(self.input_ids)
         more = multiple - count % multiple
+        longest = max(self.length, more)
         tokens = {name: np.pad(getattr(self, name), (0, more))
                   for name in ("input_ids", "position_ids", "token_type_ids", "token_keys")}
         return replace(self, **tokens, offsets=np.append(self.offsets, np.int32(count + more)),
-                       length=self.length + -self.length % multiple, targets=np.pad(self.targets, ((0, 1), (0, 0))),
+                       length=longest + -longest % max(1, multiple // 2),
+                       targets=np.pad(self.targets, ((0, 1), (0, 0))),
                        loss_weights=np.append(self.loss_weights, np.float32(0)))
 
 

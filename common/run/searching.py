@@ -26,9 +26,9 @@ def load_merged(arguments):
     Raises:
         UserError: the weights cannot be used.
     """
-    backbone, lora, _ = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
-                                     arguments.lora)
-    if lora is None:
+    backbone, lora, record = load_weights(arguments.init_checkpoint, arguments.lora_checkpoint, arguments.card,
+                                          arguments.lora)
+    if lora is None and record is None:  # the record of a file without any says that all its weights were trained
         note(f"no LoRA arrays in {arguments.init_checkpoint}: decoding with the backbone alone")
     return merge_lora(backbone, lora or {}, arguments.lora)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.bench.gpu_monitor import find_gpu
 from common.drivers.commands import cleaned
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json_lines, write_json
@@ -25,8 +26,10 @@ from common.paths import ROOT
 from common.precisions import DEFAULT_PRECISION, PRECISIONS
 
 STEPS = 100
-TESTS = {"pytorch": ["tests/trees/test_tree.py", "tests/pytorch/test_cuda_graphs.py"],
-         "jittor": ["tests/trees/test_tree.py", "tests/jittor/test_kernels.py"]}
+OF_BOTH = ["tests/trees/test_tree.py", "tests/trees/test_all_weights.py", "tests/trees/test_bert.py",
+           "tests/trees/test_encoder_kernels.py"]
+TESTS = {"pytorch": [*OF_BOTH, "tests/pytorch/test_cuda_graphs.py"],
+         "jittor": [*OF_BOTH, "tests/jittor/test_kernels.py"]}
 BETWEEN_FRAMEWORKS = 1e-4
 # Four units in the last place of the factors: their significands have 11, 8 and 11 bits.
 AGAINST_FP32 = {"tf32": 4 * 2.0 ** -11, "bf16": 4 * 2.0 ** -8, "fp16": 4 * 2.0 ** -11}
@@ -109,12 +112,18 @@ def report(tests, summaries, comparisons):
 
 
 def main(argv):
-    """Returns 1 where a check fails."""
+    """Returns 1 where a check fails.
+
+    Raises:
+        UserError: there is no GPU to check.
+    """
     parser = argparse.ArgumentParser(prog="check_gpu.py", description=__doc__.split("\n")[0])
     parser.add_argument("--framework", default=BOTH, choices=[*FRAMEWORKS, BOTH])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--output", type=Path, default=ROOT / "log" / "gpu_checks", help="folder of the report")
     options = parser.parse_args(argv)
+    if options.device == "cuda" and find_gpu() is None:
+        raise UserError("found no GPU that NVIDIA's driver shows; --device cpu runs the checks on the processor")
     frameworks = chosen_frameworks(options.framework)
     precisions = [name for name in PRECISIONS if name != "tf32" or options.device == "cuda"]  # a CPU has none
     data = demo_data(options.device)

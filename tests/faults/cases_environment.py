@@ -37,6 +37,8 @@ FOLDERS = [
          environment={"JITTOR_HOME": "/tmp/j$(touch${IFS}X)"}),
     Case("driver, no folder for results", "scripts/run_task.py", ["e2e", "--work_dir", "file/w"],
          "cannot write the results: .*file is no folder; name a folder of yours: --work_dir", files={"file": ""}),
+    Case("no GPU to check", "scripts/maintain/check_gpu.py", ["--output", "checks"], "found no GPU .*; --device cpu",
+         environment={"CUDA_VISIBLE_DEVICES": ""}),
 ]
 
 OPTIMISED = [Case(f"PYTHONOPTIMIZE=2, {program}", program, [], "PYTHONOPTIMIZE=2.*: unset PYTHONOPTIMIZE",

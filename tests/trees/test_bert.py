@@ -1,21 +1,21 @@
 """Checks of BERT that both trees share, on the tree under test: against tests/oracles/bert_oracle.npz."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 
 from common.model.bert_cards import BERT_CARDS, HEAD_NAMES, is_trained
 from common.model.bert_files import checked_minilm, package_folder, read_bert
 from common.run.dropout import step_key
+from tests import DEVICE
 from tests.oracles import make_bert_oracle
-from tests.oracles.make_bert_oracle import CARD, QUERIES, SETTINGS, SMOOTHING, TARGETS, TYPES, batch_of
+from tests.oracles.make_bert_oracle import CARD, QUERIES, SETTINGS, TARGETS, TYPES, batch_of
+from tests.trees.small_bert import flags, model_of
 from tests.trees.small_model import arrays_of, part, relative_error
 
 import device
 import encoder_kernels
 from bert import BertSpanModel
-from bert_eae_ft import build_model, evaluate
+from bert_eae_ft import evaluate
 from gpt2_ft import build_optimizer, train_step, validation_step
 from lora import HiddenDropout, MergedLinear, trained_state_dict
 
@@ -27,22 +27,6 @@ def bert_oracle():
     """The arrays of tests/oracles/make_bert_oracle.py by name."""
     with np.load(make_bert_oracle.PATH) as file:
         return dict(file)
-
-
-def flags(rank=SETTINGS.rank, heads="trained", **others):
-    """The flags of bert_eae_ft.py that a model and its steps read."""
-    lora = type(SETTINGS)(rank=rank, alpha=SETTINGS.alpha, dropout=others.pop("lora_dropout", 0.0))
-    return Namespace(**{"card": CARD, "lora": lora, "heads": heads, "backbone_dropout": 0.0, "head_dropout": 0.0,
-                        "label_smooth": SMOOTHING, "grad_acc": 1, "clip": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-                        "adam_epislon": 1e-6, "weight_decay": 0.0, "correct_bias": True, "no_decay_bias": False,
-                        "precision": "fp32", **others})
-
-
-def model_of(oracle, arguments):
-    """The oracle's model as bert_eae_ft.py builds it; without LoRA for a rank of 0."""
-    weights = {name: array for name, array in part(oracle, "weights/").items()
-               if arguments.lora.rank or "lora_" not in name}
-    return build_model(arguments, weights)
 
 
 BATCH = batch_of(QUERIES, TYPES, TARGETS)
@@ -134,6 +118,26 @@ def test_dropout_acts_in_training_alone(bert_oracle):
     assert losses[0] == losses[2] != losses[1]
     assert float(validation_step(model, arrays_of(BATCH))) == pytest.approx(float(bert_oracle["validation_loss"]),
                                                                            rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank, heads", [(SETTINGS.rank, "frozen"), (0, "trained")])
+@pytest.mark.parametrize("precision, digits", [
+    ("bf16", 8), ("fp16", 11), pytest.param("tf32", 11, marks=pytest.mark.gpu)])
+def test_losses_in_other_precisions(bert_oracle, precision, digits, rank, heads):
+    """Near those of fp32 but not the same; ``digits`` is the length of the significand in bits."""
+    found = {}
+    for name in ("fp32", precision):
+        device.set_up(DEVICE, 1, name)
+        arguments = flags(rank, heads, precision=name, backbone_dropout=0.1, lora_dropout=0.1, clip=1.0)
+        model = model_of(bert_oracle, arguments)
+        optimizer = build_optimizer(arguments, model)
+        if name == "fp16":  # 65536 times these gradients overflow, and the first steps would be left out
+            optimizer.loss_scale /= 2.0 ** 8
+        found[name] = np.array([float(train_step(model, optimizer, arguments, arrays_of(
+            batch_of(QUERIES, TYPES, TARGETS, step_key(1, step))), 0.002, True)) for step in range(8)])
+    assert not np.array_equal(*found.values())
+    assert np.abs(found[precision] / found["fp32"] - 1).max() < 4 * 2.0 ** -digits
 
 
 def test_each_layer_drops_by_its_own_stream():

@@ -2,7 +2,8 @@
 #pragma once
 
 // exp(u^2 / 2) * Phi(-u) for u >= 0, Phi being the normal distribution: a polynomial of 1 / (1 + 0.3 u), fitted to a
-// relative error of 3.4e-9. Unlike erf it can be vectorised, and it keeps all digits where Phi is small.
+// relative error of 3.4e-9. It keeps all digits where Phi is small, and needs no vectorised erf, which glibc has from
+// 2.35 on.
 static inline float scaled_tail(float u) {
     const float x = 1.f / (1.f + 0.3f * u);
     float sum = -0.0205947086f;

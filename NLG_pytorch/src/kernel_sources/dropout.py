@@ -6,7 +6,7 @@ import triton.language as tl
 
 from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
-LARGEST_BLOCK = 1024
+LARGEST_BLOCK, ATTENTION_BLOCK = 1024, 64  # columns
 
 
 @triton.jit
@@ -55,8 +55,11 @@ class Dropped(torch.autograd.Function):
         count, width = x.shape[-2:]
         heads = x.shape[1] if x.dim() == 4 else 1
         stream = (dropout.stream + 1) * STREAM % 2**32
-        block = min(LARGEST_BLOCK, triton.next_power_of_2(width))
+        # Of attention not by its width, which changes from batch to batch: no kernel must be compiled for a later one,
+        # while a CUDA graph is recorded.
+        block = ATTENTION_BLOCK if x.dim() == 4 else min(LARGEST_BLOCK, triton.next_power_of_2(width))
         dropout_kernel[x.numel() // width, triton.cdiv(width, block)](
             x, y, dropout.step_key, dropout.token_keys.contiguous(), stream - 2**32 if stream >= 2**31 else stream,
-            dropout.threshold, dropout.kept_factor, heads, count, width, *MIX, TOKEN, FEATURE, block)
+            dropout.threshold, dropout.kept_factor, heads, count, width, *MIX, TOKEN, FEATURE, block,
+            num_warps=max(1, min(4, block // 128)))
         return y

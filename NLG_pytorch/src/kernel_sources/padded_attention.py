@@ -95,9 +95,8 @@ class PaddedAttention(torch.autograd.Function):
         outputs, kept = [], []
         for part in layout.parts:
             query, key, value = padded(fused, 3, heads, part)
-            scores = torch.baddbmm(part.mask.repeat_interleave(heads, 0)[:, None], query, key.transpose(1, 2),
-                                   alpha=key.shape[2] ** -0.5)
-            weights = torch.softmax(scores, dim=2)
+            weights = torch.softmax(torch.baddbmm(part.mask.repeat_interleave(heads, 0)[:, None],
+                                                  query * key.shape[2] ** -0.5, key.transpose(1, 2)), dim=2)
             kept.append(weights)
             outputs.append(by_place((PaddedAttention.dropped_out(context, part, weights) @ value)[None], heads))
         context.save_for_backward(fused, *kept)
@@ -112,8 +111,9 @@ class PaddedAttention(torch.autograd.Function):
             d_output = d_output * part.is_token.repeat_interleave(heads, 0)[:, :, None]  # the rest is no query's
             d_value = PaddedAttention.dropped_out(context, part, weights).transpose(1, 2) @ d_output
             d_weights = PaddedAttention.dropped_out(context, part, d_output @ value.transpose(1, 2))
-            d_scores = weights * (d_weights - (weights * d_weights).sum(dim=2, keepdim=True)) * key.shape[2] ** -0.5
-            arrays = torch.stack([d_scores @ key, d_scores.transpose(1, 2) @ query, d_value])
+            d_scores = torch._softmax_backward_data(d_weights, weights, 2, weights.dtype)  # all of it in one kernel
+            scale = key.shape[2] ** -0.5
+            arrays = torch.stack([d_scores @ key * scale, d_scores.transpose(1, 2) @ (query * scale), d_value])
             results.append(by_place(arrays, heads))
         return joined(results).index_select(0, context.layout.places).to(fused.dtype), None, None, None
 

@@ -195,3 +195,13 @@ def test_predictions_of_other_rows_are_not_compared(finished, ids, sentence):
     write_json_lines(finished.work / "jittor" / "predict.jsonl", ({"id": row, "predict": [row]} for row in ids))
     with pytest.raises(UserError, match=sentence):
         same_predictions(finished.work, results_of(finished))
+
+
+def test_a_checkpoint_of_all_weights_goes_alone(make_run):
+    for flags, expected in (([], ["--init_checkpoint", "--lora_checkpoint"]), (["--lora_dim", "0"],
+                                                                              ["--init_checkpoint"])):
+        run = make_run(*flags)
+        write_json(run.work / "pytorch" / "train_summary.json", {"checkpoint": "model.9.safetensors"})
+        (command,) = run.commands("pytorch", "beam")
+        assert [word for word in command.words if word.endswith("_checkpoint")] == expected
+        assert command.words[command.words.index(expected[-1]) + 1].endswith("model.9.safetensors")
