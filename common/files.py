@@ -159,8 +159,7 @@ def check_output(path: str | os.PathLike) -> None:
     """Checks that a file can be written, without writing; folders that are missing can be made.
 
     Raises:
-        UserError: it cannot.
-        OSError: its name is too long.
+        UserError, OSError: it cannot.
     """
     path = os.fspath(path)
     if os.path.isdir(path):
@@ -269,6 +268,22 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def check_new_folder(path: str | os.PathLike) -> None:
+    """Checks that a folder can be made, or is there and empty, without making it.
+
+    Raises:
+        UserError, OSError: it cannot.
+    """
+    path = os.fspath(path)
+    final = os.path.realpath(path)
+    if not path:
+        raise UserError("an empty name: expected the name of a folder to make")
+    if os.path.exists(final) and not (os.path.isdir(final) and not os.listdir(final)):
+        raise UserError(f"{path}: exists and is not an empty folder; name another folder, or delete it")
+    if not os.path.exists(final):
+        check_output(final)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[str]:
     """Yields the path of a new folder that gets the name ``path`` only when the block ends without an error.
@@ -276,12 +291,11 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[str]:
     The block writes files into it, no folders.
 
     Raises:
-        UserError: ``path`` exists and is not an empty folder.
+        UserError: as ``check_new_folder``.
         OSError: the system refuses, a full disk for one; it names a file in ``path``.
     """
+    check_new_folder(path)
     final = os.path.realpath(path)
-    if os.path.exists(final) and not (os.path.isdir(final) and not os.listdir(final)):
-        raise UserError(f"{os.fspath(path)}: exists and is not an empty folder; name another folder, or delete it")
     os.makedirs(os.path.dirname(final), exist_ok=True)
     temporary = tempfile.mkdtemp(dir=os.path.dirname(final), prefix=os.path.basename(start_of_name(final)))
     try:

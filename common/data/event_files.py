@@ -12,8 +12,9 @@ import hashlib
 import http.client
 import os
 
-from common.data.datasets import download, read_raw
+from common.data.datasets import download
 from common.data.events import QUESTION_FILES, read_phee, read_questions
+from common.data.raw_files import check_inside, read_raw
 from common.errors import UserError, note
 from common.files import atomic_write, find_input, sha256_of
 from common.paths import ROOT
@@ -48,31 +49,52 @@ OTHER_NAMES = "eeqa_"  # that a copy's names may begin with
 
 
 def find_copy(name: str, source: str | None) -> str | None:
-    """Returns the path of a copy of a file under a folder, or None."""
+    """Returns the path of a copy of a file under a folder, or None.
+
+    Raises:
+        UserError: what has its name is a folder or leads nowhere.
+    """
     if source is None:
         return None
     for folder in (os.path.join(source, "phee"), source):
         for candidate in (name, OTHER_NAMES + name):
-            try:
-                return find_input(os.path.join(folder, candidate))
-            except UserError:
-                continue
+            path = os.path.join(folder, candidate)
+            if os.path.lexists(path) or os.path.lexists(f"{path}.gz"):
+                return find_input(path)
     return None
+
+
+def check_source(source: str) -> None:
+    """Reads all that is taken from a folder, so that nothing is copied where a part of it is unfit.
+
+    Raises:
+        UserError: a file is missing, leads out of the folder, or cannot be used.
+    """
+    published = {role: question for questions in QUESTIONS for role, question in questions.items()}
+    found = {name: find_copy(name, source) for name in (*QUESTION_FILES, *FILES)}
+    for name, path in found.items():
+        if path:
+            check_inside(path, source)
+            read_raw(path)
+        elif name in FILES:
+            raise UserError(f"--source {source}: no phee/{name} there (nor {OTHER_NAMES}{name}, nor .gz)")
+    given = [found[name] for name in QUESTION_FILES if found[name]]
+    questions = {**published, **(read_questions(given) if given else {})}
+    for name in FILES:
+        read_phee(found[name], questions, says=False)
 
 
 def obtain(name: str, folder: str, source: str | None) -> None:
     """Writes one of FILES into a folder, unless it is there.
 
     Raises:
-        UserError: ``source`` does not have it, or has something that is no such file, or the download fails.
+        UserError: the download fails.
     """
     expected, target = FILES[name], os.path.join(folder, name)
     if source is None and os.path.isfile(target):
         return
     if source:
         found = find_copy(name, source)
-        if found is None:
-            raise UserError(f"--source {source}: no phee/{name} there (nor {OTHER_NAMES}{name}, nor .gz)")
         content = read_raw(found)
         if hashlib.sha256(content).hexdigest() != expected:
             note(f"{found}: NOT the published file, whose sha256 is {expected}; used as it is")
@@ -115,6 +137,8 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     if options.source and not os.path.isdir(options.source):
         raise UserError(f"--source {options.source}: no such folder")
+    if options.source:
+        check_source(options.source)
     folder = os.path.join(options.data, "phee")
     questions = read_questions(obtain_questions(folder, options.source))
     for name in FILES:

@@ -142,7 +142,7 @@ def check_record(record: LoraRecord, path: str | os.PathLike, settings: LoraSett
     flags = (settings.rank, settings.alpha, sorted(settings.targets))
     if trained != flags:
         raise UserError(f"{path}: was trained with {as_flags(*trained)}, but the flags say {as_flags(*flags)}; use the "
-                        " flags of its training")
+                        "flags of its training")
 
 
 def as_flags(rank: int, alpha: float, targets: Sequence[str]) -> str:

@@ -5,6 +5,7 @@
 transformers loads FOLDER with from_pretrained, and so does --init_checkpoint of our own programs.
 """
 
+from common.files import check_new_folder
 from common.model.checkpoint import load_weights
 from common.model.huggingface_files import write_model
 from common.model.lora_arrays import merge_lora
@@ -17,6 +18,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--init_checkpoint", help="the backbone, where CHECKPOINT holds LoRA arrays only and the "
                         "backbone that it records is elsewhere")
     arguments = parser.parse_args(argv)
+    check_new_folder(arguments.folder)
     trained = read_trained_lora(arguments)
     first, second = (arguments.init_checkpoint, trained.path) if arguments.init_checkpoint else (trained.path, None)
     backbone, _, _ = load_weights(first, second, trained.card, trained.settings)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.files import atomic_folder, write_json
+from common.files import atomic_folder, check_new_folder, write_json
 from common.model.downloading import CARDS, REPOSITORY_OWNER
 from common.model.huggingface_files import save_arrays
 from common.model.initial_weights import RANDOM
@@ -86,6 +86,7 @@ def base_model_of(record: LoraRecord) -> str | None:
 def main(argv: list[str]) -> None:
     """Writes the adapter."""
     arguments = trained_lora_parser("export_peft.py", __doc__).parse_args(argv)
+    check_new_folder(arguments.folder)
     trained = read_trained_lora(arguments)
     with atomic_folder(arguments.folder) as new:
         save_arrays(os.path.join(new, WEIGHTS), adapter_arrays(trained.lora, trained.settings))

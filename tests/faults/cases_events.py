@@ -1,6 +1,7 @@
 """Bad files for the programs of events: training, prediction, the scorer and what obtains PHEE."""
 
 import json
+import os
 
 from tests.common.data.event_cases import EVENT, PIECES, QUESTIONS, ROLES, SENTENCE, rams_record
 from tests.faults.cases import Case
@@ -82,10 +83,24 @@ def trees():
     yield Case("nothing to read", PREDICT, ["--checkpoint", "x"], r"found nothing to read", files=FILES)
 
 
+def sources():
+    """Yields cases of --source; nothing of what is refused may be copied."""
+    event = line([[[2, 2, "Adverse_event"]]])
+    for name, make, sentence in (
+            ("missing", lambda path: None, r"no phee/test\.json there"),
+            ("malformed", lambda path: path.write_text("garbage\n"), r"test\.json:1: cannot be read as JSON"),
+            ("an event outside", lambda path: path.write_text(line([[[2, 99, "Break"]]])), r"json:1: the trigger"),
+            ("a pipe", os.mkfifo, r"test\.json: is a pipe or a device"),
+            ("a folder", os.mkdir, r"test\.json: is a folder, expected a file"),
+            ("a link out", lambda path: path.symlink_to("/etc/passwd"), r"test\.json: is a link to /etc/passwd")):
+        yield Case(f"the last file is {name}", "scripts/create_events.py", ["--source", "source", "--data", "data"],
+                   sentence, files={"source/phee/train.json": event, "source/phee/dev.json": event},
+                   prepare=lambda folder, make=make: make(folder / "source/phee/test.json"))
+
+
 CASES = [
     *scorer(), *trees(),
     Case("a source that is none", "scripts/create_events.py", ["--source", "nowhere"],
          r"--source nowhere: no such folder"),
-    Case("a source without PHEE", "scripts/create_events.py", ["--source", ".", "--data", "out"],
-         r"no phee/train\.json there", written=r"out(/.*)?"),
+    *sources(),
 ]

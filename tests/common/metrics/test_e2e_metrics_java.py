@@ -63,6 +63,16 @@ def test_the_command_in_a_foreign_locale_without_a_java_of_the_system(metric_cas
 
 @pytest.mark.java
 @pytest.mark.slow
+def test_a_perfect_bleu_is_not_noted_though_it_is_rounded(project_root, tmp_path):
+    (tmp_path / "ref").write_text("a pub is here\n\na river flows by\n")
+    (tmp_path / "pred").write_text("a pub is here\na river flows by\n")
+    result = run_command(project_root, tmp_path / "ref", tmp_path / "pred", "--json", tmp_path / "scores.json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads((tmp_path / "scores.json").read_text())["notes"] == []
+
+
+@pytest.mark.java
+@pytest.mark.slow
 def test_a_bleu_that_is_none_is_noted(project_root, tmp_path):
     """Of identical texts of three tokens the official program's BLEU is far above 1."""
     references, predictions = tmp_path / "ref", tmp_path / "pred"

@@ -321,3 +321,12 @@ def test_what_is_not_finite_is_said_with_its_rows_and_the_last_checkpoint(argume
     arguments.work_dir += "_3"
     with pytest.raises(UserError, match="the validation loss after step 3 is inf: .*; no checkpoint was saved before"):
         run_training(arguments, made_up_steps([], valid_loss=np.inf))
+
+
+def test_a_state_that_is_not_finite_is_not_kept(arguments):
+    """The last step's loss may be finite though its update is not: nobody could go on from there."""
+    arguments.state_minutes = OFTEN
+    steps = replace(made_up_steps([])(arguments), state=lambda: {"values": np.array([1.0, np.nan])})
+    with pytest.raises(UserError, match=r"state\.1\.safetensors: values holds 1 of 2 .*training has diverged"):
+        run_training(arguments, lambda _: steps)
+    assert not list(Path(arguments.work_dir).glob("state*"))
