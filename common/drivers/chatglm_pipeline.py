@@ -49,7 +49,7 @@ class ChatGLMPreset:
 
 CHATGLM_PRESETS = {
     "demo": ChatGLMPreset("made-up advertisements from a seeded grammar", "demo/advertisegen", "chatglm2.nano",
-                          {"learning_rate": 0.003, "max_steps": 100, "save_steps": 100, "do_eval": True,
+                          {"learning_rate": 0.01, "max_steps": 100, "save_steps": 100, "do_eval": True,
                            "eval_steps": 50}),
     "adgen": ChatGLMPreset("AdvertiseGen", "", "chatglm2.6b", {"bf16": True}, {"bf16": True}),
 }
