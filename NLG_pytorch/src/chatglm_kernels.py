@@ -120,14 +120,26 @@ def grouped_attention(fused, heads, groups, packed):
     """
     count = len(fused)
     query, key, value = fused.view(count, heads + 2 * groups, -1).split([heads, groups, groups], dim=1)
-    key, value = (each.repeat_interleave(heads // groups, dim=1) for each in (key, value))
     if fused.is_cuda:
+        key, value = (each.repeat_interleave(heads // groups, dim=1) for each in (key, value))
         # As kernels.causal_attention: sequences one after another, the causal mask being number 1.
         output, *_ = torch.ops.aten._efficient_attention_forward(
             query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), None, packed.offsets, packed.offsets,
             packed.length, packed.length, 0.0, custom_mask_type=1, compute_log_sumexp=True)
         return output.view(count, -1)
     lengths = packed.offsets.diff().tolist()
-    sequences = zip(*(each.transpose(0, 1).split(lengths, dim=1) for each in (query, key, value)))
-    return torch.cat([F.scaled_dot_product_attention(*(part.unsqueeze(0) for part in parts), is_causal=True)
-                      .squeeze(0).transpose(0, 1).flatten(1) for parts in sequences])
+    return torch.cat([plain_attention(*parts) for parts in zip(*(each.split(lengths) for each in (query, key, value)))])
+
+
+def plain_attention(query, key, value):
+    """Causal attention of one sequence, ``(length, heads or groups, head_width)`` to ``(length, heads * head_width)``.
+
+    On a CPU F.scaled_dot_product_attention takes a rounder exponential: its gradients were measured to be three times
+    as far from float64's.
+    """
+    length, groups, width = key.shape
+    query = query.reshape(length, groups, -1, width).permute(1, 2, 0, 3)
+    scores = query @ key.permute(1, 2, 0).unsqueeze(1) * width ** -0.5
+    scores = scores.float().masked_fill(torch.ones(length, length, dtype=torch.bool).triu(1), -torch.inf)
+    weights = torch.softmax(scores, dim=3).to(value.dtype)
+    return (weights @ value.permute(1, 0, 2).unsqueeze(1)).permute(2, 0, 1, 3).reshape(length, -1)

@@ -18,6 +18,7 @@ EXTRA_NAMES = {
     ("pytorch", "cuda_graphs.py", "MOST_RECORDINGS"): "see SIZE_MULTIPLE",
     ("pytorch", "cuda_graphs.py", "Recording"): "see SIZE_MULTIPLE",
     ("pytorch", "cuda_graphs.py", "Recordings"): "see SIZE_MULTIPLE",
+    ("pytorch", "chatglm_kernels.py", "plain_attention"): "Jittor's kernel is the same on a CPU and on a GPU",
     ("pytorch", "chatglm_kernels.py", "SwiGLU"): "in Jittor in kernel_sources/chatglm_functions.py",
     ("jittor", "chatglm_kernels.py", "on_host"): "cuBLAS is told lengths; torch's attention reads offsets",
     ("jittor", "kernels.py", "frozen"): "torch's copy_ rounds and lays out by itself",
