@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 STEPS = 100
 NANO = PRETRAINED / CHATGLM_CARDS["chatglm2.nano"].folder
 TRAINING = {"model_name_or_path": str(NANO), "model_card": "chatglm2.nano", "device": "cpu", "lora_r": 8,
-            "lora_dropout": 0.1, "learning_rate": 0.001, "warmup_steps": 20, "max_steps": STEPS, "gradient_accumulation_steps": 2,
-            "per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": STEPS}
+            "lora_dropout": 0.1, "learning_rate": 0.001, "warmup_steps": 20, "max_steps": STEPS,
+            "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": STEPS}
 
 
 @pytest.fixture(scope="module")
