@@ -13,6 +13,8 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+from common.run import processes
+
 import device
 from kernel_sources import functions
 from kernel_sources.attention import Attention
@@ -303,7 +305,8 @@ def adamw(values, gradients, first_moments, second_moments, decays, learning_rat
     """
     if not is_good:
         return
-    for some in groups(list(zip(values, gradients, first_moments, second_moments, decays))):
+    parts = list(groups(list(zip(values, gradients, first_moments, second_moments, decays))))
+    for some in parts:
         count, (values, gradients, first_moments, second_moments, decays) = len(some), zip(*some)
         source = "".join(
             f"adamw(in{i}_p, in{count + i}_p, in{2 * count + i}_p, in{3 * count + i}_p, out{i}_p, out{count + i}_p, "
@@ -314,5 +317,7 @@ def adamw(values, gradients, first_moments, second_moments, decays, learning_rat
                    **{f"kept{i}": 1.0 - learning_rate * decay for i, decay in enumerate(decays)})
         for index, variable in enumerate([*values, *first_moments, *second_moments]):
             variable.update(made[index])
-        # Before the next ones: else all old and all new arrays are in memory at once.
-        jt.sync([*values, *first_moments, *second_moments])
+        # Before the next ones: else all old and all new arrays are in memory at once. Of several processes a small
+        # update, for which they wait for each other, comes about once the next step is written down.
+        if processes.count() == 1 or len(parts) > 1:
+            jt.sync([*values, *first_moments, *second_moments])

@@ -5,7 +5,9 @@ micro-batches of ``--grad_acc``. Each target of the whole batch has the same wei
 sums are those of one process. Jittor's own MPI and NCCL, for which it would need a compiler of theirs, stay off.
 """
 
+import ctypes
 import sys
+import traceback
 
 import jittor as jt
 import numpy as np
@@ -14,7 +16,9 @@ from common.errors import UserError
 from common.run import processes
 from common.run.launching import place
 
+import device
 import kernels
+from kernel_sources.launch import run
 
 LAUNCHER = "mpirun"
 
@@ -29,7 +33,7 @@ class Group(processes.Processes):
             raise UserError(f"mpirun has started {here.count} processes, which need mpi4py and an MPI library "
                             f"({str(error).splitlines()[0]}): bash scripts/setup.sh jittor, or pip install mpi4py "
                             "mpich") from None
-        self.communicator, self.plus = MPI.COMM_WORLD, MPI.SUM
+        self.communicator = MPI.COMM_WORLD
         if (self.communicator.rank, self.communicator.size) != (here.rank, here.count):
             library = MPI.Get_library_version().splitlines()[0].strip()
             raise UserError(f"mpirun has started {here.count} processes, and mpi4py's library ({library}) knows of "
@@ -37,25 +41,43 @@ class Group(processes.Processes):
                             f"{sys.prefix}/bin/mpirun")
         self.rank, self.count = here.rank, here.count
 
+        @ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_float), ctypes.c_int64)
+        def add_up(pointer, count):
+            try:
+                self.communicator.Allreduce(MPI.IN_PLACE, np.ctypeslib.as_array(pointer, (count,)), op=MPI.SUM)
+            except BaseException:  # none gets out of here
+                traceback.print_exc()
+                self.abort(1)
+        self.add_up = add_up
+
     def gather(self, value):
         """Returns what each process gave, in the order of their ranks."""
+        jt.sync_all()  # sums that are still to come are computed in the same order everywhere
         try:
             return self.communicator.allgather(value)
         except RuntimeError:
             raise processes.OthersEnded from None
 
     def sum(self, array):
-        """Returns the sum of all processes' arrays of one shape."""
-        mine = array.numpy()
-        total = np.empty_like(mine)
-        try:
-            self.communicator.Allreduce(mine, total, op=self.plus)
-        except RuntimeError:
-            raise processes.OthersEnded from None
-        return jt.array(total)
+        """Returns the sum of all processes' arrays of one shape.
+
+        It is an operation like any other, so that the next step is written down while the GPU is at work on the
+        gradients. Were they fetched here, the GPU would wait for Python at every step.
+        """
+        # The address of a function is a whole number below 2^53, which data's float64 holds.
+        call = '((void (*)(float*, int64_t))(uintptr_t)data["add_up"])'
+        source = f"memcpy(out0_p, in0_p, in0->num * 4); {call}(out0_p, in0->num);"
+        if device.on_gpu():
+            source = ("static float* host = nullptr; static int64_t room = 0; const int64_t bytes = in0->num * 4; "
+                      "if (room < bytes) { cudaFreeHost(host); cudaMallocHost((void**)&host, bytes); room = bytes; } "
+                      f"cudaMemcpy(host, in0_p, bytes, cudaMemcpyDeviceToHost); {call}(host, in0->num); "
+                      "cudaMemcpy(out0_p, host, bytes, cudaMemcpyHostToDevice);")
+        total, = run(source, [array], [array.shape], add_up=ctypes.cast(self.add_up, ctypes.c_void_p).value)
+        return total
 
     def leave(self):
         """Waits for the others, once the run is complete."""
+        jt.sync_all()
         self.communicator.Barrier()
 
     def abort(self, status):

@@ -5,6 +5,7 @@ launches them at once. It repeats the same kernels on the same addresses: what d
 tensors (the batch, the learning rate, the optimiser's counters); torch keeps the random numbers of dropout going.
 """
 
+import gc
 from collections import OrderedDict
 
 import numpy as np
@@ -91,8 +92,13 @@ def captured(train, validate):
 
     def record(function):
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            loss = function()
+        gc.collect()
+        gc.disable()  # a graph of another run, freed while this one is recorded, would spoil the recording
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                loss = function()
+        finally:
+            gc.enable()
 
         def replay():
             graph.replay()

@@ -152,7 +152,7 @@ def table(results: dict) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the trainings and writes results.json, table.md and each training's log."""
+    """Runs the trainings and writes processes.json, table.md and each training's log."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--framework", default=BOTH, choices=[*FRAMEWORKS, BOTH])
@@ -174,9 +174,9 @@ def main(argv: list[str]) -> None:
         command = cleaned(" ".join(["python", os.path.relpath(__file__, ROOT), *argv]))
         results = {"command": command, "steps": options.steps,
                    "model_card": options.model_card, "processes": options.processes, "frameworks": {}}
-        results = with_others(results, output / "results.json")
+        results = with_others(results, output / "processes.json")
         results["frameworks"][framework] = compared(*runs)
-        write_json(output / "results.json", results)
+        write_json(output / "processes.json", results)
         with atomic_write(output / "table.md") as file:
             file.write(table(results))
     print((output / "table.md").read_text(encoding="utf-8"))

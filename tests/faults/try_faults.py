@@ -82,8 +82,7 @@ def signals(trials, options, durations):
     """Ctrl-C and SIGTERM: a state, status 130 and 143, and going on"""
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         work = trials.folder / number.name
-        process = trials.begin(work, "--state_minutes", "0")
-        found, printed = end(process, number)
+        found, printed = trials.cut_off(work, number, "--state_minutes", "0")
         expect(found == status, f"{number.name}: status {found}, expected {status}: {printed[-800:]}")
         expect(len(state_paths(work)) == 1, f"{number.name}: left {os.listdir(work)}, expected a state")
         yield f"{number.name}: status {found}, {os.path.basename(state_paths(work)[0])}"
@@ -93,7 +92,7 @@ def signals(trials, options, durations):
 def damaged_state(trials, options, durations):
     """a truncated, a bit-flipped and an empty state: the one before it is used, and that is said"""
     start = trials.folder / "damaged"
-    end(trials.begin(start, line="| Eval"))
+    trials.cut_off(start, signal.SIGKILL, line="| Eval")
     for name, damage in (("truncated", lambda content: content[:-1000]), ("empty", lambda content: b""),
                          ("bit-flipped", lambda content: content[:5000] + bytes([content[5000] ^ 8]) + content[5001:])):
         work = trials.folder / name

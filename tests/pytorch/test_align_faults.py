@@ -79,7 +79,7 @@ def test_a_dump_equals_itself_and_what_is_made_again(right, found):
 
 def test_a_wrong_epsilon_of_layer_norm(monkeypatch, found):
     monkeypatch.setattr(kernels, "layer_norm",
-                        lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias, eps=1e-4))
+                        lambda x, weight, bias, eps: F.layer_norm(x, weight.shape, weight, bias, eps=1e-4))
     comparison = found()
     assert not failed(comparison.causes)
     assert comparison.first_operation == "transformer.h.0.ln_1 (forward, single-step)"

@@ -52,7 +52,7 @@ def test_the_page_has_a_line_for_each_training(program, results):
 
 
 def test_the_other_frameworks_results_stay(program, results, tmp_path):
-    path = tmp_path / "results.json"
+    path = tmp_path / "processes.json"
     write_json(path, results)
     again = {**results, "frameworks": {}}
     assert set(program.with_others(dict(again), path)["frameworks"]) == {"pytorch"}

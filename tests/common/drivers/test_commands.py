@@ -113,7 +113,8 @@ def driver(tmp_path):
     """A driver in the middle of its stage, which prints without end."""
     (tmp_path / "stage.py").write_text(STAGE)
     process = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, start_new_session=True)
+                               stderr=subprocess.PIPE, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert process.stdout.readline().endswith("stage.py --resume\n")
     assert process.stdout.readline() == "begun --resume\n"
     yield process

@@ -26,6 +26,14 @@ from tests.common.run.made_up_steps import made_up_steps
 OFTEN = 1e-9  # minutes between states: behind every step
 
 
+@pytest.fixture(autouse=True)
+def not_in_the_background():
+    """A shell's background job ignores Ctrl-C; these tests do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Cut(Exception):
     """Stands for the end of a process: nothing behind it runs."""
 
