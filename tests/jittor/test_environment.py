@@ -105,7 +105,7 @@ def test_user_mistake_ends_with_one_sentence(tmp_path):
 @pytest.mark.parametrize("home, sentence", [
     ("my cache", "JITTOR_HOME: found ' '"), ("$(touch${IFS}X)", r"JITTOR_HOME: found '\$'"),
     ("file", "is no folder; name a folder of yours: JITTOR_HOME="),
-    ("/proc/none", "/proc/none: No such file or directory; name a folder of yours")])
+    ("/proc/none", "/proc takes no files: No such file or directory; name a folder of yours")])
 def test_impossible_cache_is_a_sentence(tmp_path, monkeypatch, home, sentence):
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
