@@ -68,6 +68,19 @@ def _terminate(number, frame):
     raise Terminated
 
 
+def _take_default_signals():
+    """Gives a fork of this process, such as a worker of a pool, the system's own ending upon SIGTERM, and Python's upon
+    Ctrl-C. A handler in Python runs between two instructions: a signal that comes just before the worker waits for its
+    next task would never be handled, and who waits for the worker's end would wait for ever.
+    """
+    for number, default in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, default)
+
+
+os.register_at_fork(after_in_child=_take_default_signals)
+
+
 def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool] = lambda: True) -> NoReturn:
     """Runs ``main(argv)`` as the process and ends it with one line on standard error where something is wrong.
 

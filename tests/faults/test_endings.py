@@ -196,3 +196,22 @@ def test_what_scoring_and_decoding_write_at_the_readmes_paths_is_ignored_by_git(
     if "not a git repository" in done.stderr:
         pytest.skip("the project is no git repository here")
     assert done.stdout.split() == paths
+
+
+def test_a_worker_of_a_pool_ends_upon_sigterm_as_any_process_does():
+    """With a handler in Python, one that is about to wait for its next task would miss it, and the pool's end hang."""
+    program = """
+import multiprocessing, signal
+from common.errors import run_main
+from common.signals import Stop
+
+def main(argv):
+    with Stop(print), multiprocessing.get_context("fork").Pool(1) as pool:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            print(pool.apply(signal.getsignal, (number,)) in (signal.SIG_DFL, signal.default_int_handler))
+            print(signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler))
+
+run_main(main)
+"""
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (found.stdout.split(), found.stderr) == (["True", "False"] * 2, "")
