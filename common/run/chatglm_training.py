@@ -5,7 +5,6 @@ batches' means over their tokens. It is computed in as many pieces as ``--memory
 """
 
 import argparse
-import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from common.model.chatglm_weights import read_chatglm_lora
 from common.model.checkpoint import steps_before
 from common.model.initial_weights import RANDOM
 from common.model.weight_files import resolve_checkpoint, shard_files
-from common.run.batching import NO_STEP, Batch, Row, batches_per_epoch, epoch_order, make_batch
+from common.run.batching import NO_STEP, Batch, Row, batches_per_epoch, make_batch, seeded_order
 from common.run.dropout import step_key
 from common.run.progress import LOG_FILE, Log, Progress
 from common.run.steps import Plan, Steps, TrainingTask
@@ -142,15 +141,11 @@ def pieces_of_step(rows: Sequence[Row], group_size: int, seq_len: int, most_toke
 def batches_of_chatglm(arguments: argparse.Namespace, rows: Sequence[Row],
                        steps_done: int = 0) -> Iterator[tuple[int, int, list[Batch]]]:
     """Yields ``(epoch, index, pieces of a step)`` without end behind ``steps_done`` steps, as training_batches."""
-    epochs_done, done_of_epoch = divmod(steps_done, batches_per_epoch(len(rows), arguments.train_batch_size))
-    for epoch in itertools.count(epochs_done + 1):
-        order = epoch_order(len(rows), arguments.train_batch_size, arguments.random_seed, epoch)
-        for index in range(done_of_epoch, len(order)):
-            steps_done += 1
-            yield epoch, index + 1, pieces_of_step([rows[row] for row in order[index]],
-                                                   arguments.per_device_train_batch_size, arguments.seq_len,
-                                                   arguments.most_tokens, step_key(arguments.random_seed, steps_done))
-        done_of_epoch = 0
+    for epoch, index, step, indices in seeded_order(len(rows), arguments.train_batch_size, arguments.random_seed,
+                                                    done=steps_done):
+        yield epoch, index, pieces_of_step([rows[row] for row in indices], arguments.per_device_train_batch_size,
+                                           arguments.seq_len, arguments.most_tokens,
+                                           step_key(arguments.random_seed, step))
 
 
 def set_most_tokens(arguments: argparse.Namespace, framework: str, is_on_gpu: bool) -> None:

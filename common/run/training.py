@@ -17,7 +17,7 @@ from common.run.schedule import make_schedule
 from common.run.state import check_framework, remove_states, settings_of, state_to_resume
 from common.run.steps import Plan, TrainingTask
 from common.run.tensorboard import check_tensorboard
-from common.run.training_loop import Training
+from common.run.training_loop import Training, whole_batch
 from common.run.work_dir import SUMMARY_FILE, check_work_dir, work_dir_alone
 from common.signals import Stop
 
@@ -43,11 +43,6 @@ def batches_of(arguments, rows, steps_done=0):
     """Returns this process's batches of a training behind ``steps_done`` steps; see training_batches."""
     return training_batches(rows, whole_batch(arguments), arguments.seq_len, arguments.obj, arguments.random_seed,
                             not arguments.no_shuffle, steps_done, processes.rank(), processes.count())
-
-
-def whole_batch(arguments):
-    """Returns the rows of a batch, those of all processes together; ``--train_batch_size`` is that of each."""
-    return processes.count() * arguments.train_batch_size
 
 
 def planned_steps(arguments, row_count):

@@ -19,6 +19,11 @@ from common.signals import exception_of
 AGREEMENTS = 10  # several processes agree on a state, or on the end, behind each so many updates
 
 
+def whole_batch(arguments):
+    """Returns the rows of a batch, those of all processes together; ``--train_batch_size`` is that of each."""
+    return processes.count() * arguments.train_batch_size
+
+
 class Training:
     """A run on its way through the steps.
 
@@ -188,8 +193,8 @@ class Training:
         losses = [sum(parts) for parts in zip(*processes.gather([float(loss) for loss in self.pending]))]
         for step, loss in enumerate(losses, progress.step - len(losses) + 1):
             if not math.isfinite(loss):
-                rows = rows_of_step(len(self.plan.train_rows), processes.count() * arguments.train_batch_size,
-                                    arguments.random_seed, step, not arguments.no_shuffle)
+                rows = rows_of_step(len(self.plan.train_rows), whole_batch(arguments), arguments.random_seed, step,
+                                    not arguments.no_shuffle)
                 where = f"of {self.task.examples} {', '.join(str(row + 1) for row in rows)} of {arguments.train_data}"
                 raise UserError(progress.divergence(f"the loss of step {step}, {where},", loss, step))
         progress.losses, self.pending = progress.losses + losses, []
