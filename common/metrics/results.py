@@ -11,6 +11,13 @@ from common.files import check_outputs, find_input, sha256_of, write_json, write
 from common.metrics.bootstrap import DEFAULT_SAMPLES, MIN_SAMPLES, Tally, segment_records
 
 
+def scorer_parser(document: str) -> argparse.ArgumentParser:
+    """Returns the parser of a scoring program, whose docstring has its description, its usage and the details."""
+    description, _, details = document.partition("\n\n")
+    return argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--bootstrap``, ``--segments`` and ``--json`` to an argparse parser."""
     parser.add_argument("--bootstrap", metavar="N", type=int,

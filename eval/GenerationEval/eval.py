@@ -25,7 +25,15 @@ from common.errors import UserError, run_main
 from common.metrics.bootstrap import describe
 from common.metrics.generation import BETA, CHAR_ORDER, METRICS, WORD_ORDER, bert_scorer, signatures, tally_systems
 from common.metrics.java import java_program
-from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
+from common.metrics.results import (
+    add_options,
+    check_options,
+    format_interval,
+    input_record,
+    scorer_parser,
+    versions,
+    write_results,
+)
 from common.metrics.segments import blank_references, drop_trailing_blanks, find_references, read_texts
 
 HEADERS = {"bleu": "BLEU", "bleu_nltk": "BLEU NLTK", "meteor": "METEOR", "chrf++": "chrF++", "ter": "TER",
@@ -40,9 +48,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option has an impossible value.
     """
-    description, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = scorer_parser(__doc__)
     parser.add_argument("-R", "--reference", required=True, help="path of the references, without their number")
     parser.add_argument("-H", "--hypothesis", required=True, help="outputs, one per line")
     parser.add_argument("-H2", "--hypothesis2", metavar="HYP2",

@@ -23,7 +23,15 @@ from common.metrics.bleu import ORDER
 from common.metrics.bootstrap import describe
 from common.metrics.e2e import bleu_signature, match_outputs, read_references, tally_e2e, tokenize_13a
 from common.metrics.java import java_program
-from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
+from common.metrics.results import (
+    add_options,
+    check_options,
+    format_interval,
+    input_record,
+    scorer_parser,
+    versions,
+    write_results,
+)
 from common.metrics.segments import read_texts
 
 ROUNDING = 1e-9  # above that of a BLEU of 1
@@ -36,9 +44,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option has an impossible value.
     """
-    description, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = scorer_parser(__doc__)
     parser.add_argument("references", metavar="REF", help="groups of references, a blank line after each")
     parser.add_argument("predictions", metavar="PRED", help="outputs, one per line")
     parser.add_argument("--pred2", metavar="PRED2", help="outputs of a second system, to compare with the first")

@@ -17,7 +17,15 @@ from common.data.event_sets import PHEE, RAMS, read_events, read_ontology
 from common.errors import run_main
 from common.metrics.bootstrap import describe
 from common.metrics.events import MEASURES, PARTS, metric_name, read_predictions, role_table, tally_events
-from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
+from common.metrics.results import (
+    add_options,
+    check_options,
+    format_interval,
+    input_record,
+    scorer_parser,
+    versions,
+    write_results,
+)
 
 PACKAGES = ("numpy",)
 
@@ -28,9 +36,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option has an impossible value.
     """
-    description, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = scorer_parser(__doc__)
     parser.add_argument("gold", metavar="GOLD", help="gold events")
     parser.add_argument("predictions", metavar="PREDICTIONS", help="predicted arguments, one line for each event")
     parser.add_argument("--pred2", metavar="PRED2", help="predictions of a second system, to compare with the first")

@@ -17,7 +17,15 @@ from collections.abc import Collection, Mapping, Sequence
 
 from common.errors import run_main
 from common.metrics.bootstrap import describe
-from common.metrics.results import add_options, check_options, format_interval, input_record, versions, write_results
+from common.metrics.results import (
+    add_options,
+    check_options,
+    format_interval,
+    input_record,
+    scorer_parser,
+    versions,
+    write_results,
+)
 from common.metrics.squad import read_answer_predictions, read_answers, tally_squad
 
 PACKAGES = ("numpy",)
@@ -29,9 +37,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option has an impossible value.
     """
-    description, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(description=description, epilog=details.partition("\n\n")[2],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = scorer_parser(__doc__)
     parser.add_argument("dataset", metavar="DATASET", help="questions and gold answers")
     parser.add_argument("predictions", metavar="PREDICTIONS", help="answers by the question's id")
     parser.add_argument("--pred2", metavar="PRED2", help="answers of a second system, to compare with the first")
