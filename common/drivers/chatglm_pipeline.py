@@ -5,11 +5,12 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from common.drivers.chatglm_report import write_chatglm_report
-from common.drivers.commands import Command, relative, trained_checkpoint
-from common.drivers.pipeline import check_chosen, run_stages, weight_files
+from common.drivers.commands import Command, command_in, trained_checkpoint
+from common.drivers.pipeline import add_run_options, check_chosen, run_stages, weight_files
 from common.drivers.tasks import as_words
 from common.errors import UserError
 from common.files import find_input
@@ -115,23 +116,15 @@ class ChatGLMRun:
     def data_commands(self) -> Iterator[Command]:
         """The demo's data; that of other presets is the user's."""
         if self.options.preset == "demo":
-            words = [interpreter(self.frameworks[0]), "scripts/make_demo_data.py", "advertisegen"]
             made = [self.data / f"{split}.json" for split in ("train", "dev", "test")]
-            yield Command("demo_data", [relative(word, ROOT) for word in words], ROOT, [], made,
-                          self.work / "demo_data.log")
+            yield command_in(ROOT, interpreter(self.frameworks[0]), self.work, "demo_data",
+                             ["scripts/make_demo_data.py", "advertisegen"], [], made)
 
     def commands(self, framework: str, stage: str) -> Iterator[Command]:
         """The commands of one stage of one framework."""
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
+        command = partial(command_in, tree, interpreter(framework), work)
         summary, answers = work / "train_summary.json", work / "answers.jsonl"
-
-        def command(name, words, inputs, outputs, more=list, resuming=()):
-            return Command(name, [relative(word, tree) for word in [interpreter(framework), *words]], tree, inputs,
-                           outputs, work / f"{name}.log", more, resuming)
-
-        def checkpoint():
-            return trained_checkpoint(summary)
-
         weights = weight_files(self.backbone)
         if stage == "train":
             files = {"train_file": self.file_of("train_file")}
@@ -141,13 +134,13 @@ class ChatGLMRun:
                                     *(word for name, path in files.items() for word in (f"--{name}", path)),
                                     "--output_dir", work, "--overwrite_output_dir", *as_flags(self.training)],
                           [*files.values(), *weights], [summary, work / "train_log.jsonl"],
-                          lambda: [checkpoint()], ("--resume_from_checkpoint",))
+                          lambda: [trained_checkpoint(summary)], ("--resume_from_checkpoint",))
         if stage == "generate":
-            test = self.file_of("test_file")
+            test, trained = self.file_of("test_file"), trained_checkpoint(summary)
             yield command("generate", ["src/chatglm2_generate.py", *self.model_words(), "--lora_checkpoint",
-                                       checkpoint(), "--test_file", test, "--output_file", answers,
+                                       trained, "--test_file", test, "--output_file", answers,
                                        *as_flags(self.generation)],
-                          [test, checkpoint(), *weights], [answers, Path(f"{answers}.summary.json")])
+                          [test, trained, *weights], [answers, Path(f"{answers}.summary.json")])
 
 
 def as_flags(flags: dict) -> list[str]:
@@ -166,10 +159,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, dict]:
     parser.add_argument("--framework", default=BOTH, choices=[*FRAMEWORKS, BOTH])
     parser.add_argument("--preset", default="demo", choices=list(CHATGLM_PRESETS))
     parser.add_argument("--source", default=None, help="adgen: folder with train.json and dev.json, gzipped or not")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--work_dir", default=None, help="by default work/chatglm2/PRESET-MODEL")
-    parser.add_argument("--stages", default=",".join(CHATGLM_STAGES), help="which to run, comma-separated")
-    parser.add_argument("--force", action="store_true", help="rerun stages that are done")
+    add_run_options(parser, "work/chatglm2/PRESET-MODEL", CHATGLM_STAGES)
     options, rest = parser.parse_known_args(argv)
     check_chosen(options.stages, CHATGLM_STAGES)
     options.command = shlex.join(["bash", "scripts/run_chatglm2.sh", *argv])

@@ -6,6 +6,8 @@ from typing import Any
 from common.drivers.report import (
     TRAINING_SHAPE,
     check_alike,
+    check_written,
+    description_of,
     framework_lines,
     last_average_loss,
     markdown_table,
@@ -31,10 +33,7 @@ def collect_chatglm(work: Path, framework: str) -> dict[str, Any]:
     """
     folder = Path(work) / framework
     needed = [folder / name for name in ("train_summary.json", "answers.jsonl.summary.json")]
-    for path in needed:
-        if not path.is_file():
-            raise UserError(f"{path} is missing: run the stages before the report first (--stages train,generate "
-                            f"--framework {framework})")
+    check_written(needed, "train,generate", framework)
     training, generation = (read_json(path, shape) for path, shape in zip(needed, (TRAINING_SHAPE, GENERATION_SHAPE)))
     numbers = {
         "last training loss": last_average_loss(folder / "train_log.jsonl"),
@@ -46,9 +45,8 @@ def collect_chatglm(work: Path, framework: str) -> dict[str, Any]:
         "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
         "peak memory of generation, GiB": generation["peak_memory_bytes"] / 2**30,
     }
-    description = {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
-    return {"description": description, "numbers": numbers, "arguments": training["arguments"], "intervals": {},
-            "test": {key: generation[key] for key in ("rows", "prompts")}}
+    return {"description": description_of(training), "numbers": numbers, "arguments": training["arguments"],
+            "intervals": {}, "test": {key: generation[key] for key in ("rows", "prompts")}}
 
 
 def same_answers(work: Path, results: dict[str, dict]) -> float:

@@ -63,6 +63,21 @@ class Command:
     resuming: tuple[str, ...] = ()
 
 
+def command_in(folder: Path, python: str | Path, logs: Path, name: str, words: list, inputs: list, outputs: list,
+               more: Callable[[], list] = list, resuming: tuple[str, ...] = ()) -> Command:
+    """Returns the Command that runs a program of the project.
+
+    Args:
+        folder: working directory, from which paths are named.
+        python: interpreter.
+        logs: folder of its log.
+        name, inputs, outputs, more, resuming: as in Command.
+        words: program and arguments.
+    """
+    return Command(name, [relative(word, folder) for word in [python, *words]], folder, inputs, outputs,
+                   logs / f"{name}.log", more, resuming)
+
+
 def relative(word: object, folder: Path) -> str:
     """Returns a path inside the project as seen from ``folder``, where data/ and others are linked; else as text."""
     if not isinstance(word, Path) or not word.is_relative_to(ROOT):

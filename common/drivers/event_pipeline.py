@@ -4,16 +4,17 @@ import argparse
 import os
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from common.data.event_files import find_copy
 from common.data.event_sets import RAMS
 from common.data.events import QUESTION_FILES
 from common.data.rams import ROLES_FILE
-from common.drivers.commands import Command, relative, trained_checkpoint
+from common.drivers.commands import Command, command_in, trained_checkpoint
 from common.drivers.event_report import write_event_report
 from common.drivers.event_tasks import EVENT_PRESETS, event_training_flags
-from common.drivers.pipeline import check_chosen, run_stages, weight_files
+from common.drivers.pipeline import add_run_options, check_chosen, run_stages, weight_files
 from common.drivers.scoring_stages import BOOTSTRAP
 from common.drivers.tasks import as_words
 from common.errors import UserError
@@ -22,6 +23,7 @@ from common.frameworks import BOTH, FRAMEWORKS, chosen_frameworks, interpreter
 from common.model.bert_cards import BERT_CARDS
 from common.model.initial_weights import RANDOM
 from common.paths import PRETRAINED, ROOT
+from common.run.arguments import PRECISION_FLAGS
 from common.run.event_arguments import event_training_arguments, flags_of_event_training
 
 EVENT_STAGES = ("data", "train", "predict", "score", "report")
@@ -92,12 +94,7 @@ class EventRun:
 
     def data_commands(self) -> Iterator[Command]:
         """The data where it can be made or obtained, and the backbone where it is not there yet."""
-        python, options = interpreter(self.frameworks[0]), self.options
-
-        def command(name, words, inputs, outputs):
-            return Command(name, [relative(word, ROOT) for word in [python, *words]], ROOT, inputs, outputs,
-                           self.work / f"{name}.log")
-
+        options, command = self.options, partial(command_in, ROOT, interpreter(self.frameworks[0]), self.work)
         made = [self.data / name for name in self.preset.files] + self.files_of_questions()
         if options.preset == "demo":
             yield command("demo_data", ["scripts/make_demo_data.py", "events"], [], made)
@@ -112,16 +109,10 @@ class EventRun:
 
     def commands(self, framework: str, stage: str) -> Iterator[Command]:
         """The commands of one stage of one framework."""
-        work, tree = self.work / framework, ROOT / f"NLG_{framework}"
+        work, python = self.work / framework, interpreter(framework)
+        command = partial(command_in, ROOT / f"NLG_{framework}", python, work)
         summary, predictions, gold = work / "train_summary.json", work / "predictions.jsonl", self.file_of(2)
         questions, device = self.files_of_questions(), ["--device", self.options.device]
-
-        def command(name, words, inputs, outputs, folder=tree, more=list, resuming=()):
-            return Command(name, [relative(word, folder) for word in [interpreter(framework), *words]], folder, inputs,
-                           outputs, work / f"{name}.log", more, resuming)
-
-        def checkpoint():
-            return trained_checkpoint(summary)
 
         if stage == "train":
             train, valid = self.file_of(0), self.file_of(1)
@@ -131,20 +122,22 @@ class EventRun:
                                     *self.data_words(), "--model_card", self.card.name, *given, "--work_dir", work,
                                     *device, *as_words(self.training)],
                           [train, valid, *questions, *weight_files(backbone)], [summary, work / "train_log.jsonl"],
-                          more=lambda: [checkpoint()], resuming=("--resume",))
+                          more=lambda: [trained_checkpoint(summary)], resuming=("--resume",))
         if stage == "predict":
             argmax = ["--seed_argmax"] if self.training.get("seed_argmax") else []
-            precision = [f"--{name}" for name in ("tf32", "bf16", "fp16") if self.training.get(name)]
+            precision = [f"--{name}" for name in PRECISION_FLAGS if self.training.get(name)]
             given = [word for name in ("init_checkpoint", "vocab") if name in self.given
                      for word in (f"--{name}", self.given[name])]
-            yield command("predict", ["src/bert_eae_predict.py", "--checkpoint", checkpoint(), "--data", gold,
+            trained = trained_checkpoint(summary)
+            yield command("predict", ["src/bert_eae_predict.py", "--checkpoint", trained, "--data", gold,
                                       "--format", self.preset.form, *given, "--work_dir", work, "--output_file",
                                       predictions.name, *device, *precision, *argmax],
-                          [gold, checkpoint()], [predictions, work / f"{predictions.name}.summary.json"])
+                          [gold, trained], [predictions, work / f"{predictions.name}.summary.json"])
         if stage == "score":
-            yield command("score", ["eval/events/measure_scores.py", gold, predictions, *self.data_words(),
-                                    "--bootstrap", str(BOOTSTRAP), "--json", work / "scores.json"],
-                          [gold, predictions, *questions], [work / "scores.json"], folder=ROOT)
+            yield command_in(ROOT, python, work, "score",
+                             ["eval/events/measure_scores.py", gold, predictions, *self.data_words(), "--bootstrap",
+                              str(BOOTSTRAP), "--json", work / "scores.json"],
+                             [gold, predictions, *questions], [work / "scores.json"])
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict]:
@@ -159,10 +152,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--model_card", default=None, choices=list(BERT_CARDS), help="by default the preset's")
     parser.add_argument("--source", default=None,
                         help="folder with phee/, or with RAMS's files; by default PHEE is downloaded")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--work_dir", default=None, help="by default work/events/PRESET-MODEL")
-    parser.add_argument("--stages", default=",".join(EVENT_STAGES), help="which to run, comma-separated")
-    parser.add_argument("--force", action="store_true", help="rerun stages that are done")
+    add_run_options(parser, "work/events/PRESET-MODEL", EVENT_STAGES)
     options, rest = parser.parse_known_args(argv)
     check_chosen(options.stages, EVENT_STAGES)
     options.command = shlex.join(["bash", "scripts/run_eae.sh", *argv])

@@ -9,6 +9,8 @@ from common.data.span_counts import MEASURES
 from common.drivers.report import (
     TRAINING_SHAPE,
     check_alike,
+    check_written,
+    description_of,
     draw_losses,
     framework_lines,
     last_average_loss,
@@ -36,10 +38,7 @@ def collect_events(work: Path, framework: str) -> dict[str, Any]:
     """
     folder = Path(work) / framework
     needed = [folder / name for name in ("train_summary.json", "predictions.jsonl.summary.json", "scores.json")]
-    for path in needed:
-        if not path.is_file():
-            raise UserError(f"{path} is missing: run the stages before the report first (--stages train,predict,score "
-                            f"--framework {framework})")
+    check_written(needed, "train,predict,score", framework)
     training, prediction, scored = (read_json(path, shape) for path, shape in
                                     zip(needed, (SUMMARY_SHAPE, PREDICTION_SHAPE, SCORES_SHAPE)))
     names = {metric_name(measure, part): f"{measure}, {part.replace('f1', 'F1')}"
@@ -55,8 +54,7 @@ def collect_events(work: Path, framework: str) -> dict[str, Any]:
         "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
         "checkpoint, MB": training["checkpoint_bytes"] / 1e6,
     }
-    description = {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
-    return {"description": description, "numbers": numbers, "arguments": training["arguments"],
+    return {"description": description_of(training), "numbers": numbers, "arguments": training["arguments"],
             "intervals": {name: scored["intervals"][metric] for metric, name in names.items()},
             "test": {key: prediction[key] for key in ("events", "queries")}, "roles": scored["roles"]}
 

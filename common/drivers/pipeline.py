@@ -5,12 +5,13 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from common.cpp_compiler import check_folders
 from common.data.raw_files import RAW_FILES, find_raw
 from common.data.strata import FOLDERS
-from common.drivers.commands import Command, relative, run_command, trained_checkpoint
+from common.drivers.commands import Command, command_in, run_command, trained_checkpoint
 from common.drivers.report import write_report
 from common.drivers.scoring_stages import ScoreSet, decode_command, score_command, score_sets
 from common.drivers.tasks import PRESETS, TASKS, as_words, beam_flags, training_flags
@@ -101,44 +102,33 @@ class Run:
 
     def data_commands(self) -> Iterator[Command]:
         """The raw data to encoded rows, and the backbone where it is not there yet."""
-        python, options = interpreter(self.frameworks[0]), self.options
+        options, command = self.options, partial(command_in, ROOT, interpreter(self.frameworks[0]), self.work)
         made = [self.data / f"{split}{end}" for split in ("train", "valid", "test")
                 for end in (".jsonl", "_formatted.jsonl")]
 
-        def command(name, words, inputs, outputs, more=list):
-            return Command(name, [relative(word, ROOT) for word in words], ROOT, inputs, outputs,
-                           self.work / f"{name}.log", more)
-
         if options.preset == "demo":
-            yield command("demo_data", [python, "scripts/make_demo_data.py", self.task.data_name], [], made)
+            yield command("demo_data", ["scripts/make_demo_data.py", self.task.data_name], [], made)
         else:
             source = ["--source", os.path.relpath(options.source, ROOT)] if options.source else []
             complete = [self.full / path.name for path in made]
             shared = as_words({flag: self.beam[flag] for flag in self.task.beam_flags_of_data})
-            yield command("data", [python, "scripts/create_datasets.py", self.task.data_name, *source, *shared],
+            yield command("data", ["scripts/create_datasets.py", self.task.data_name, *source, *shared],
                           raw_files(self.task.data_name, Path(options.source)) if source else [], complete,
                           lambda: raw_files(self.task.data_name, ROOT / "data"))
             if options.preset == "sampled":
                 rows = ["--rows", *map(str, options.rows)] if options.rows else []
-                yield command("sample", [python, "scripts/sample_datasets.py", "--datasets", self.task.data_name,
+                yield command("sample", ["scripts/sample_datasets.py", "--datasets", self.task.data_name,
                                          "--unit", options.unit, *rows], complete, made)
         if self.card.name != "gpt2.nano" and "init_checkpoint" not in self.given:
-            yield command("backbone", [python, "scripts/download_pretrained_checkpoints.py", self.card.folder], [],
+            yield command("backbone", ["scripts/download_pretrained_checkpoints.py", self.card.folder], [],
                           [self.backbone])
 
     def commands(self, framework: str, stage: str) -> Iterator[Command]:
         """The commands of one stage of one framework."""
         work, tree = self.work / framework, ROOT / f"NLG_{framework}"
-        python = interpreter(framework)
+        command = partial(command_in, tree, interpreter(framework), work)
         summary, predictions = work / "train_summary.json", work / "predict.jsonl"
         device, card = ["--device", self.options.device], ["--model_card", self.card.name]
-
-        def command(name, words, inputs, outputs, more=list, resuming=()):
-            return Command(name, [relative(word, tree) for word in [python, *words]], tree, inputs, outputs,
-                           work / f"{name}.log", more, resuming)
-
-        def checkpoint():
-            return trained_checkpoint(summary)
 
         if stage == "train":
             train, valid = (self.given.get(f"{split}_data", self.data / f"{split}.jsonl")
@@ -148,9 +138,9 @@ class Run:
                                     "--init_checkpoint", self.backbone, *(["--lora_checkpoint", lora] if lora else []),
                                     "--work_dir", work, *device, *as_words(self.training)],
                           [train, valid, *weight_files(self.backbone), *weight_files(lora)],
-                          [summary, work / "train_log.jsonl"], lambda: [checkpoint()], ("--resume",))
+                          [summary, work / "train_log.jsonl"], lambda: [trained_checkpoint(summary)], ("--resume",))
         if stage == "beam":
-            test, lora = self.data / "test.jsonl", checkpoint()
+            test, lora = self.data / "test.jsonl", trained_checkpoint(summary)
             # A checkpoint says which backbone it belongs to, or holds all weights; what a user gave may hold LoRA
             # arrays of its own.
             weights = (["--init_checkpoint", lora] if "init_checkpoint" in self.given or self.beam["lora_dim"] == 0
@@ -164,6 +154,14 @@ class Run:
                 yield decode_command(self.task.scoring, score_set, command, work, self.data)
             if stage == "score":
                 yield score_command(self.task.scoring, score_set, command, work)
+
+
+def add_run_options(parser: argparse.ArgumentParser, folder: str, stages: Sequence[str]) -> None:
+    """Adds the options that every driver has; ``folder`` is the work directory, for the help."""
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--work_dir", default=None, help=f"by default {folder}")
+    parser.add_argument("--stages", default=",".join(stages), help="which to run, comma-separated")
+    parser.add_argument("--force", action="store_true", help="rerun stages that are done")
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, dict]:
@@ -182,10 +180,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, dict]:
     parser.add_argument("--unit", default="line", choices=["line", "mr"], help="what --preset sampled samples")
     parser.add_argument("--rows", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"),
                         help="how many rows --preset sampled samples, in place of its share")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--work_dir", default=None, help="by default work/TASK/PRESET-MODEL")
-    parser.add_argument("--stages", default=",".join(STAGES), help="which to run, comma-separated")
-    parser.add_argument("--force", action="store_true", help="rerun stages that are done")
+    add_run_options(parser, "work/TASK/PRESET-MODEL", STAGES)
     options, rest = parser.parse_known_args(argv)
     check_chosen(options.stages, STAGES)
     if options.rows and options.preset != "sampled":

@@ -34,10 +34,7 @@ def collect(work, framework, scoring, score_sets):
     folder = Path(work) / framework
     needed = [folder / "train_summary.json", folder / "predict.jsonl.summary.json",
               *(folder / score_set.name / "scores.json" for score_set in score_sets)]
-    for path in needed:
-        if not path.is_file():
-            raise UserError(f"{path} is missing: run the stages before the report first (--stages train,beam,decode,"
-                            f"score --framework {framework})")
+    check_written(needed, "train,beam,decode,score", framework)
     training, beam = read_json(needed[0], TRAINING_SHAPE), read_json(needed[1], BEAM_SHAPE)
     scores, intervals, notes = {}, {}, []
     for score_set, path in zip(score_sets, needed[2:]):
@@ -57,9 +54,25 @@ def collect(work, framework, scoring, score_sets):
         "beam search seconds": beam["seconds"],
         "peak memory of training, GiB": training["peak_memory_bytes"] / 2**30,
     }
-    description = {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
-    return {"description": description, "numbers": numbers, "intervals": intervals, "notes": notes,
+    return {"description": description_of(training), "numbers": numbers, "intervals": intervals, "notes": notes,
             "arguments": training["arguments"], "test": {key: beam[key] for key in ("rows", "contexts")}}
+
+
+def check_written(needed: Sequence[Path], stages: str, framework: str) -> None:
+    """Checks that the files are there which the stages before a report write.
+
+    Raises:
+        UserError: one is not.
+    """
+    for path in needed:
+        if not path.is_file():
+            raise UserError(f"{path} is missing: run the stages before the report first (--stages {stages} --framework "
+                            f"{framework})")
+
+
+def description_of(training: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a report says of a framework, from its train_summary.json."""
+    return {key: training[key] for key in ("framework", "version", "device", "precision", "steps", "epochs")}
 
 
 def read_log(path):
