@@ -88,6 +88,14 @@ def synchronise():
     jt.sync_all(True)
 
 
+def avoid_holes():
+    """Lets a GPU's memory hold arrays of many large sizes: those of one size may take what two of another have left.
+
+    Jittor asks for memory array by array, but for small ones, and keeps it for arrays that are no larger.
+    """
+    jt.flags.sfrl_large_block_size_device = 1 << 30
+
+
 def gpu_name():
     """Returns what the driver calls the first GPU; Jittor does not say."""
     driver, handle, name = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.create_string_buffer(100)

@@ -6,11 +6,11 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 from common.model.chatglm_weights import stream_backbone
 from common.model.checkpoint import new_record
 from common.model.lora_file import is_lora, save_lora
-from common.run.batching import converted
 from common.run.chatglm_arguments import chatglm_training_arguments
 from common.run.chatglm_training import CHATGLM, first_chatglm_lora, say_train_metrics, set_most_tokens
 from common.run.processes import run_main
@@ -19,6 +19,7 @@ from common.run.training import run_training
 
 import device
 from chatglm2 import ChatGLM2
+from cuda_graphs import captured
 from gpt2_ft import build_optimizer, train_step, validation_step
 from lora import mark_as_trainable, trained_state_dict
 
@@ -32,6 +33,7 @@ def build_model(card, settings, backbone, lora):
         backbone: pairs of a name and an array, which are read one by one.
         lora: ``{name: array}``.
     """
+    device.avoid_holes()
     model = ChatGLM2(card, settings)
     model.load_stream(itertools.chain(backbone, lora.items()))
     mark_as_trainable(model, is_lora)
@@ -43,20 +45,18 @@ def build_steps(arguments, model):
     optimizer = build_optimizer(arguments, model)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
 
-    def train(pieces, learning_rate, is_update):
+    train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
+
+    def train_pieces(pieces, learning_rate, is_update):
         """Takes the gradients of a step's pieces one after another."""
-        losses = []
-        for piece in pieces:
-            batch, is_last = converted(piece, device.from_numpy), piece is pieces[-1]
-            losses.append(train_step(model, optimizer, arguments, batch, learning_rate, is_update and is_last))
-        return sum(losses)
+        return sum([train(piece, learning_rate, is_update and piece is pieces[-1]) for piece in pieces])
 
     def save(path, step):
         save_lora(path, trained_state_dict(model, is_lora), replace(record, step=step))
 
-    return Steps(train=train, validate=lambda batch: validation_step(model, converted(batch, device.from_numpy)),
-                 save=save, state=optimizer.state_arrays, load_state=optimizer.load_state_arrays,
-                 peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
+    return Steps(train=train_pieces, validate=validate, save=save, state=optimizer.state_arrays,
+                 load_state=optimizer.load_state_arrays, peak_memory_bytes=device.peak_memory_bytes,
+                 description=device.describe())
 
 
 def prepare(arguments):

@@ -116,7 +116,8 @@ def same_predictions(work, results):
 
 
 # What may differ between the frameworks of one run: where it was written, where it ran, and how it would be resumed.
-PLACES = ("work_dir", "output_dir", "device", "most_tokens", "resume", "state_minutes", "keep_last")
+PLACES = ("work_dir", "output_dir", "device", "most_tokens", "token_multiple", "resume", "state_minutes",
+          "keep_last")
 
 
 def check_alike(results):

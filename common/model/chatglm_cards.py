@@ -1,7 +1,9 @@
 """The sizes of ChatGLM2 that the programs know, its arrays by name and shape, and LoRA's on them."""
 
 import math
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 LAYER = "transformer.encoder.layers."
 QUERY_KEY_VALUE = "self_attention.query_key_value"
 SEED = 0
+AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -103,19 +106,29 @@ def initial_chatglm_lora(card: ChatGLMCard, rank: int, seed: int) -> dict[str, n
 
 
 def random_chatglm(card: ChatGLMCard) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields ``(name, float32 array)`` of random weights, the same at every call, one array at a time.
+    """Yields ``(name, float32 array)`` of random weights, the same at every call, AHEAD arrays at a time in memory.
 
     Weights are normal with standard deviation 0.02, those that end a residual branch divided by the square root of the
     number of branches; biases are 0 and gains 1 (Radford et al. 2019, section 2.3).
     """
-    for index, (name, shape) in enumerate(chatglm_shapes(card).items()):
+    def drawn(index, name, shape):
         if name.endswith("bias"):
-            yield name, np.zeros(shape, np.float32)
-        elif "layernorm" in name:
-            yield name, np.ones(shape, np.float32)
-        else:
-            ends_branch = name.endswith(("attention.dense.weight", "dense_4h_to_h.weight"))
-            deviation = np.float32(0.02 / (math.sqrt(2 * card.layers) if ends_branch else 1.0))
-            array = np.random.default_rng((SEED, index)).standard_normal(shape, np.float32)
-            array *= deviation
-            yield name, array
+            return np.zeros(shape, np.float32)
+        if "layernorm" in name:
+            return np.ones(shape, np.float32)
+        ends_branch = name.endswith(("attention.dense.weight", "dense_4h_to_h.weight"))
+        array = np.random.default_rng((SEED, index)).standard_normal(shape, np.float32)
+        array *= np.float32(0.02 / (math.sqrt(2 * card.layers) if ends_branch else 1.0))
+        return array
+
+    shapes = list(chatglm_shapes(card).items())
+    # numpy draws without Python's lock: the 6e9 numbers of the published size take over a minute in one thread.
+    with ThreadPoolExecutor(AHEAD) as pool:
+        pending = deque()
+        for index, (name, shape) in enumerate(shapes):
+            pending.append((name, pool.submit(drawn, index, name, shape)))
+            if len(pending) == AHEAD:
+                name, array = pending.popleft()
+                yield name, array.result()
+        for name, array in pending:
+            yield name, array.result()

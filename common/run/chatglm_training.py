@@ -88,7 +88,9 @@ def first_chatglm_lora(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
 
 # Measured over counted memory of a token, in PyTorch on an NVIDIA H100 (log/chatglm2/6b_pytorch.json): the peak was
 # 24.7 GB, 12.6 GB of it weights and LoRA, with 1693 tokens at once, of which 5.1 MB each were counted.
-MEASURED = 1.4
+MEASURED = {"pytorch": 1.2, "jittor": 1.4}
+# Pieces of many sizes leave holes in a framework's memory, and PyTorch records a CUDA graph for each.
+TOKEN_MULTIPLE = 128
 
 
 def tokens_at_once(card: ChatGLMCard, rank: int, precision: str, framework: str, memory_bytes: float) -> int:
@@ -105,13 +107,15 @@ def tokens_at_once(card: ChatGLMCard, rank: int, precision: str, framework: str,
     of_layer = 8 * card.width + numbers * (5 * card.width + 3 * card.fused_width + 2 * card.inner_width)
     # Of one layer at a time: the gate's output, and gradients.
     per_token = card.layers * of_layer + numbers * 8 * card.inner_width + 8 * card.vocabulary
-    per_token *= MEASURED
+    per_token *= MEASURED[framework]
     return int((0.95 * memory_bytes - fixed) / per_token)
 
 
 def pieces_of_step(rows: Sequence[Row], group_size: int, seq_len: int, most_tokens: int, key: np.ndarray = NO_STEP,
-                   first_row: int = 0) -> list[Batch]:
+                   multiple: int = 1) -> list[Batch]:
     """Returns the rows of a step as Batches of at most so many tokens, whose losses add up to the step's.
+
+    The pieces have equally many rows, as far as that goes, so that few shapes occur.
 
     Args:
         rows: list of Row.
@@ -119,22 +123,23 @@ def pieces_of_step(rows: Sequence[Row], group_size: int, seq_len: int, most_toke
         seq_len: a longer row loses its end.
         most_tokens: of a piece, but for one that is a single row.
         key: of common.run.dropout.step_key.
-        first_row: index of the first row in the whole step.
+        multiple: pieces are filled up to multiples of so many tokens, see Batch.padded; 1 leaves them as they are.
     """
-    starts, tokens = [], most_tokens + 1
-    for index, row in enumerate(rows):
-        length = min(len(row.context) + len(row.completion), seq_len)
-        tokens += length
-        if tokens > most_tokens:
-            starts.append(index)
-            tokens = length
-    losses = np.array([len((row.context + row.completion)[:seq_len]) - len(row.context) for row in rows])
+    lengths = np.array([min(len(row.context) + len(row.completion), seq_len) for row in rows])
+    for count in range(-(-int(lengths.sum()) // most_tokens), len(rows) + 1):
+        starts = [len(rows) * index // count for index in range(count)]
+        if np.add.reduceat(lengths, starts).max() <= most_tokens:
+            break
+    else:
+        starts = list(range(len(rows)))
+    losses = lengths - [len(row.context) for row in rows]
     groups = np.arange(len(rows)) // group_size
     weights = 1.0 / (np.bincount(groups, losses)[groups] * (groups[-1] + 1))
     pieces = []
     for start, end in zip(starts, [*starts[1:], len(rows)]):
-        batch = make_batch(rows[start:end], seq_len, step_key=key, first_row=first_row + start)
-        pieces.append(replace(batch, loss_weights=np.repeat(weights[start:end], losses[start:end]).astype(np.float32)))
+        batch = make_batch(rows[start:end], seq_len, step_key=key, first_row=start)
+        batch = replace(batch, loss_weights=np.repeat(weights[start:end], losses[start:end]).astype(np.float32))
+        pieces.append(batch.padded(multiple) if multiple > 1 else batch)
     return pieces
 
 
@@ -145,19 +150,22 @@ def batches_of_chatglm(arguments: argparse.Namespace, rows: Sequence[Row],
                                                     done=steps_done):
         yield epoch, index, pieces_of_step([rows[row] for row in indices], arguments.per_device_train_batch_size,
                                            arguments.seq_len, arguments.most_tokens,
-                                           step_key(arguments.random_seed, step))
+                                           step_key(arguments.random_seed, step), arguments.token_multiple)
 
 
 def set_most_tokens(arguments: argparse.Namespace, framework: str, is_on_gpu: bool) -> None:
-    """Decides how many tokens a piece of a step may have; a processor's memory is not limited.
+    """Decides how many tokens a piece of a step may have, and on a GPU that these are multiples of TOKEN_MULTIPLE.
+
+    A processor's memory is not limited.
 
     Raises:
         UserError: not even the longest row fits the memory.
     """
-    arguments.most_tokens = 1 << 30
+    arguments.most_tokens, arguments.token_multiple = 1 << 30, 1
     if is_on_gpu:
-        arguments.most_tokens = tokens_at_once(arguments.card, arguments.lora.rank, arguments.precision, framework,
-                                               1e9 * arguments.memory_gb)
+        most_tokens = tokens_at_once(arguments.card, arguments.lora.rank, arguments.precision, framework,
+                                     1e9 * arguments.memory_gb)
+        arguments.most_tokens, arguments.token_multiple = most_tokens // TOKEN_MULTIPLE * TOKEN_MULTIPLE, TOKEN_MULTIPLE
         if arguments.most_tokens < arguments.seq_len:
             raise UserError(f"--memory_gb {arguments.memory_gb:g}: too little for {arguments.card.name} in "
                             f"{arguments.precision} and a row of {arguments.seq_len} tokens; give more, or --bf16")

@@ -98,6 +98,7 @@ def measure_tree(options):
     result["training"] = timed_steps(batches, lambda pieces: steps.train(pieces, arguments.lr, True),
                                      device.synchronise)
     result["training_peak_bytes"] = device.peak_memory_bytes()
+    print(f"trained: peak {result['training_peak_bytes'] / 1e9:.1f} GB", flush=True)
     if not options.no_generation:
         result["generation"] = timed_answers(build_generation_model(model), rows, options, device.synchronise)
         result["peak_bytes"] = device.peak_memory_bytes()

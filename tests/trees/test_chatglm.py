@@ -86,14 +86,15 @@ def test_a_layer_with_dropout_computes_its_formula():
 def test_a_step_does_not_depend_on_its_pieces():
     """With dropout: a row's mask is known by its place in the step, not in the piece."""
     trained = []
-    for most_tokens in (10 ** 9, 31):
+    for most_tokens, multiple in ((10 ** 9, 1), (31, 1), (31, 16)):
         arguments = training("--lora_dropout", "0.3")
         arguments.lora = ChatGLMLora(LORA.rank, LORA.alpha, 0.3)
         steps = build_steps(arguments, model_of(arguments.lora, lora_arrays()))
-        losses = [float(steps.train(pieces_of_step(ROWS, 2, 99, most_tokens, step_key(1, step)), 0.01, True))
-                  for step in (1, 2, 3)]
+        losses = [float(steps.train(pieces_of_step(ROWS, 2, 99, most_tokens, step_key(1, step), multiple), 0.01, True))
+                  for step in (1, 2, 3, 4)]
         trained.append(losses)
-    np.testing.assert_allclose(*trained, rtol=1e-5)
+    for other in trained[1:]:
+        np.testing.assert_allclose(other, trained[0], rtol=1e-5)
     assert trained[0][0] != trained[0][1]
 
 

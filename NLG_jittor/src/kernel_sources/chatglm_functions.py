@@ -67,6 +67,7 @@ split_groups(in0_p, QUERIES, count, fused, groups, block);
 for (int64_t i = 0; i < (int64_t)data["batch"]; i++) {
     const int64_t first = (int64_t)data["offset" + std::to_string(i)];
     const int64_t length = (int64_t)data["offset" + std::to_string(i + 1)] - first, rows = length * shared;
+    if (!length) continue;
     const float *query = QUERIES + first * block, *key = in0_p + first * fused + heads * width;
     const float* value = key + groups * width;
     batched_product(false, true, rows, length, width, factor, query, width, count * block, key, fused, width, SCORES,

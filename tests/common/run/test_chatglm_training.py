@@ -37,7 +37,8 @@ def test_rows_are_cut_and_counted(capsys):
 ROWS = [Row([1] * context, [2] * completion) for context, completion in ((3, 2), (4, 6), (2, 1), (5, 5))]
 
 
-@pytest.mark.parametrize("most_tokens, sizes", [(100, [4]), (15, [2, 2]), (13, [1, 2, 1]), (1, [1, 1, 1, 1])])
+@pytest.mark.parametrize("most_tokens, sizes",
+                         [(100, [4]), (27, [2, 2]), (15, [2, 2]), (13, [1, 1, 2]), (12, [1] * 4), (1, [1] * 4)])
 def test_pieces(most_tokens, sizes):
     """Rows 0 and 1 are one batch of 8 targets, rows 2 and 3 one of 6; the step's loss is the mean of their means."""
     pieces = pieces_of_step(ROWS, 2, 99, most_tokens)
@@ -46,11 +47,17 @@ def test_pieces(most_tokens, sizes):
     np.testing.assert_array_equal(np.concatenate([piece.loss_weights for piece in pieces]), expected)
     keys = token_keys(np.repeat(range(4), [5, 10, 3, 10]), np.concatenate([np.arange(each) for each in (5, 10, 3, 10)]))
     np.testing.assert_array_equal(np.concatenate([piece.token_keys for piece in pieces]), keys)
+    filled_up = pieces_of_step(ROWS, 2, 99, most_tokens, multiple=16)
+    assert all(len(array) % 16 == 0 for piece in filled_up for array in (piece.input_ids, piece.loss_weights))
+    for piece, same in zip(pieces, filled_up, strict=True):
+        np.testing.assert_array_equal(same.input_ids[:len(piece.input_ids)], piece.input_ids)
+        np.testing.assert_array_equal(same.loss_weights[:len(piece.loss_weights)], piece.loss_weights)
+        assert not same.loss_weights[len(piece.loss_weights):].any()
 
 
 def test_a_run_that_goes_on_has_the_same_batches():
     arguments = arguments_of(gradient_accumulation_steps=3)
-    arguments.most_tokens = 100
+    arguments.most_tokens, arguments.token_multiple = 100, 1
     rows = [Row([token], [token + 1]) for token in range(10)]
     whole, later = batches_of_chatglm(arguments, rows), batches_of_chatglm(arguments, rows, 6)
     steps = [next(whole) for _ in range(9)]
