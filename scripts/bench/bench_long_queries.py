@@ -18,9 +18,12 @@ from common.drivers.tasks import as_words
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json, write_json
 from common.frameworks import FRAMEWORKS, NAMES, interpreter
+from common.model.bert_cards import BERT_CARDS
+from common.model.bert_files import default_checkpoint, vocabulary_of
 from common.paths import ROOT
 
 WORDS, EVENTS = 600, 64
+SAME_VOCABULARY = BERT_CARDS["bert.minilm"]  # as bert.base, and it comes with the environment
 CASES = {16: "LoRA r 16", 0: "all weights"}
 
 
@@ -49,6 +52,7 @@ def measure(framework, lora_dim, options, gpu):
         write_events(folder)
         flags = {"train_data": folder / "train.json", "valid_data": folder / "dev.json",
                  "questions": folder / "questions.csv", "model_card": "bert.base", "init_checkpoint": "random",
+                 "vocab": vocabulary_of(SAME_VOCABULARY, default_checkpoint(SAME_VOCABULARY)),
                  "lora_dim": lora_dim, "train_batch_size": options.batch, "max_step": options.steps, "lr": 1e-5,
                  "log_interval": 2, "device": options.device, "work_dir": folder / "work"}
         words = [interpreter(framework), ROOT / f"NLG_{framework}/src/bert_eae_ft.py", *as_words(flags)]
