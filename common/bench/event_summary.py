@@ -10,10 +10,10 @@ from common.frameworks import FRAMEWORKS
 
 ROWS_FILE = "rows.json"
 HEADS = {
-    "en": ["trained", "weights", "rate", "seeds", "precision / recall / **F1**, PyTorch", "the same, Jittor",
+    "en": ["trained", "weights", "rate, epochs", "seeds", "precision / recall / **F1**, PyTorch", "the same, Jittor",
            "ms a step", "peak memory, GiB", "checkpoint, MB", "largest loss gap (noise floor)",
            "equal spans (noise floor)"],
-    "zh": ["训练的部分", "权重数", "学习率", "种子数", "精确率 / 召回率 / **F1**，PyTorch", "Jittor", "每步毫秒",
+    "zh": ["训练的部分", "权重数", "学习率，轮数", "种子数", "精确率 / 召回率 / **F1**，PyTorch", "Jittor", "每步毫秒",
            "峰值内存，GiB", "检查点，MB", "loss 的最大差距（噪声底）", "相同的区间（噪声底）"],
 }
 TITLES = {  # {name of a row: {language: title}}
@@ -27,9 +27,9 @@ TITLES = {  # {name of a row: {language: title}}
     "lora16_frozen_slow": {"en": "LoRA r 16, heads frozen, full fine-tuning's rate",
                            "zh": "LoRA r 16，冻结输出层，全量微调的学习率"},
 }
-SHAPE = [{"row": str, "weights": int, "rate": float, "seeds": [int], "scores": {str: [{str: float}]},
-          "step_ms": {str: (float, None)}, "peak_memory_gib": {str: (float, None)}, "checkpoint_mb": float,
-          "largest_loss_gap": float, "equal_spans": float, "floor_loss_gap": (float, None),
+SHAPE = [{"row": str, "weights": int, "rate": float, "flags": {"max_epoch": int}, "seeds": [int],
+          "scores": {str: [{str: float}]}, "step_ms": {str: (float, None)}, "peak_memory_gib": {str: (float, None)},
+          "checkpoint_mb": float, "largest_loss_gap": float, "equal_spans": float, "floor_loss_gap": (float, None),
           "floor_equal_spans": (float, None)}]
 
 
@@ -64,7 +64,8 @@ def events_table(folder: Path, language: str) -> str:
     for row in read_json(Path(folder) / ROWS_FILE, SHAPE):
         parts = [[mean_of(scores[f"classification_{part}"] for scores in row["scores"][framework])
                   for part in ("precision", "recall", "f1")] for framework in FRAMEWORKS]
-        lines.append([TITLES[row["row"]][language], f"{row['weights']:,}", f"{row['rate']:g}", str(len(row["seeds"])),
+        lines.append([TITLES[row["row"]][language], f"{row['weights']:,}",
+                      f"{row['rate']:g}, {row['flags']['max_epoch']}", str(len(row["seeds"])),
                       *(f"{precision} / {recall} / **{f1}**" for precision, recall, f1 in parts),
                       pair_of(row["step_ms"], 1), pair_of(row["peak_memory_gib"], 2), f"{row['checkpoint_mb']:.1f}",
                       with_floor(row["largest_loss_gap"], row["floor_loss_gap"], ".1e"),

@@ -59,23 +59,26 @@ class TableRow:
 
 
 SLOW = 0.00005  # what full fine-tuning of BERT usually has
+SHORTER = {"max_epoch": 5}
 ROWS = (
     TableRow("all_weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS),
     TableRow("lora16", {}, SEEDS),
-    TableRow("lora8", {"lora_dim": 8, "lr": 0.002}),
-    TableRow("lora4", {"lora_dim": 4, "lr": 0.002}),
-    TableRow("lora16_frozen", {"heads": FROZEN, "lr": 0.002}),
-    TableRow("lora16_slow", {"lr": SLOW}),
-    TableRow("lora16_frozen_slow", {"heads": FROZEN, "lr": SLOW}),
+    TableRow("lora8", {"lora_dim": 8, "lr": 0.002, **SHORTER}),
+    TableRow("lora4", {"lora_dim": 4, "lr": 0.002, **SHORTER}),
+    TableRow("lora16_frozen", {"heads": FROZEN, "lr": 0.002, **SHORTER}),
+    TableRow("lora16_slow", {"lr": SLOW, **SHORTER}),
+    TableRow("lora16_frozen_slow", {"heads": FROZEN, "lr": SLOW, **SHORTER}),
 )
-NUDGE = 1 + 2.0 ** -23
-FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": row.flags.get("lr", 0.001) * NUDGE})
-          for row in ROWS[:2]}
 
 
 def flags_of(row):
     """Returns a row's flags of bert_eae_ft.py, the preset's included."""
     return {**event_training_flags("phee", row.flags.get("lora_dim")), **row.flags}
+
+
+NUDGE = 1 + 2.0 ** -23
+FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": flags_of(row)["lr"] * NUDGE})
+          for row in ROWS[:2]}
 
 
 def trained_weights(row):
@@ -155,8 +158,13 @@ def speed_of(row, framework):
     return summary["step_ms"], summary["peak_memory_bytes"] / 2**30
 
 
-def record_of(row):
-    """Returns what the table says of a row; see common.bench.event_summary.SHAPE."""
+def record_of(row, kept):
+    """Returns what the table says of a row; see common.bench.event_summary.SHAPE.
+
+    Args:
+        row: TableRow.
+        kept: what the table says so far, or None; the times of a row whose speed was not measured again stay.
+    """
     folders = [folder for folder, _, _ in runs_of([row])]
     scores = {framework: [read_json(folder / framework / "scores.json", {"scores": {str: float}})["scores"]
                           for folder in folders] for framework in FRAMEWORKS}
@@ -168,8 +176,10 @@ def record_of(row):
     size = read_json(folders[0] / FRAMEWORKS[0] / "train_summary.json", {"checkpoint_bytes": int})["checkpoint_bytes"]
     return {"row": row.name, "weights": trained_weights(row), "rate": flags_of(row)["lr"], "flags": flags_of(row),
             "seeds": list(row.seeds), "scores": scores,
-            "step_ms": {framework: speed for framework, (speed, _) in speeds.items()},
-            "peak_memory_gib": {framework: memory for framework, (_, memory) in speeds.items()},
+            "step_ms": {framework: speed or kept and kept["step_ms"][framework]
+                        for framework, (speed, _) in speeds.items()},
+            "peak_memory_gib": {framework: memory or kept and kept["peak_memory_gib"][framework]
+                                for framework, (_, memory) in speeds.items()},
             "checkpoint_mb": size / 1e6, "largest_loss_gap": gap, "equal_spans": equal,
             "floor_loss_gap": floor_gap, "floor_equal_spans": floor_equal}
 
@@ -184,8 +194,8 @@ def plot_rows(path, rows):
     for axes, framework in zip(panels, FRAMEWORKS):
         for row in rows:
             curves = [[record["scores"]["classification"]["f1"]
-                       for record in read_log(folder / framework / "train_log.jsonl") if record["kind"] == "validation"]
-                      for folder, _, _ in runs_of([row])]
+                       for record in read_log(LOG / row.name / f"seed{seed}" / framework / "train_log.jsonl")
+                       if record["kind"] == "validation"] for seed in row.seeds]
             points = np.mean(curves, axis=0)
             axes.plot(range(1, len(points) + 1), points, marker="o", markersize=4, label=TITLES[row.name]["en"])
         axes.set_title(NAMES[framework])
@@ -193,26 +203,32 @@ def plot_rows(path, rows):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("validation F1, role and exact span")
-    panels[-1].legend(frameon=False, fontsize="small")
+    panels[-1].legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1, 0.6))
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
     pyplot.close(figure)
 
 
 def keep(rows):
-    """Copies what the runs logged to log/eae/, writes the table over all rows, and draws the figures."""
-    write_json(LOG / ROWS_FILE, [record_of(row) for row in rows])
+    """Copies what the runs logged to log/eae/, writes the table over all rows, and draws the figures.
+
+    A row that is not among these stays as log/eae/ has it.
+    """
+    kept = {record["row"]: record for record in read_json(LOG / ROWS_FILE, [dict])} if len(rows) < len(ROWS) else {}
+    new = {row.name: record_of(row, kept.get(row.name)) for row in rows}
+    write_json(LOG / ROWS_FILE, [{**kept, **new}[row.name] for row in ROWS if row.name in {**kept, **new}])
     folders = list(runs_of(rows))
     summary = read_json(folders[0][0] / FRAMEWORKS[0] / "train_summary.json", {"device": str, "version": str})
     jittor = read_json(folders[0][0] / FRAMEWORKS[1] / "train_summary.json", {"device": str, "version": str})
     text = ("# PHEE, event arguments with gold triggers, bert.minilm\n\n" + events_table(LOG, "en") + "\n\n"
-            "Test scores of the best epoch by validation F1; several seeds: mean ± standard deviation. Trained several "
-            f"at once on one GPU; milliseconds and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by "
-            "itself. Loss gap: the largest relative difference of both frameworks' average losses over "
-            f"{event_training_flags('phee')['log_interval']} steps. Equal spans: those that both predict, of those "
-            "that either does. In brackets the noise floor: PyTorch with itself, its rate one unit in the last place "
-            f"up. PyTorch {summary['version']} on {summary['device']}, Jittor {jittor['version']} on "
-            f"{jittor['device']}, fp32.\n")
+            "Test scores of the best epoch by validation F1; several seeds: mean ± standard deviation. Milliseconds "
+            f"and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by itself. Loss gap: the largest "
+            "relative difference of both frameworks' average losses over "
+            f"{event_training_flags('phee')['log_interval']} steps. "
+            "Equal spans: those that both predict, of those that either does. In brackets the noise floor: PyTorch "
+            "with itself, its rate one unit in the last place up, of the first seed; the frameworks' numbers are of "
+            f"all seeds. {folders[0][1].name} was trained with PyTorch {summary['version']} on {summary['device']}, "
+            f"Jittor {jittor['version']} on {jittor['device']}, fp32; train_summary.json says it of each run.\n")
     for folder, row, seed in folders:
         target = LOG / row.name / f"seed{seed}"
         for name in [*(f"{framework}/{name}" for framework in FRAMEWORKS for name in KEPT), "table.md", "results.json"]:
@@ -230,28 +246,30 @@ def keep(rows):
                     file.write(cleaned(path.read_text(encoding="utf-8")))
     with atomic_write(LOG / "table.md") as file:
         file.write(text)
-    first = next(folder for folder, row, _ in folders if row.name == "lora16")
-    results = read_json(first / "results.json", {"title": str, "frameworks": dict})
     FIGURE.mkdir(parents=True, exist_ok=True)
+    plot_rows(FIGURE / "rows.png", ROWS)
+    print(text)
+    first = next((folder for folder, row, _ in folders if row.name == "lora16"), None)
+    if first is None:
+        return
+    results = read_json(first / "results.json", {"title": str, "frameworks": dict})
     plot_curves(FIGURE / "lora16_curves.png", first, FRAMEWORKS, results["title"])
     plot_roles(FIGURE / "lora16_roles.png", results["frameworks"], results["title"])
-    plot_rows(FIGURE / "rows.png", rows)
-    print(text)
 
 
 def main(argv):
     """Runs what was asked for; returns 1 where something failed or was cut off."""
     parser = argparse.ArgumentParser(prog="run_events.py", description=__doc__.split("\n")[0])
     parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated")
-    parser.add_argument("--only", default="", help="rows whose name contains this; comma-separated")
+    parser.add_argument("--only", default="", help="names of rows, comma-separated; all by default")
     parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--at_once", type=int, default=1, help="runs at the same time")
     parser.add_argument("--minutes", type=float, default=600.0, help="what has not ended by then is stopped")
     options = parser.parse_args(argv)
     stages, wanted = options.stages.split(","), options.only.split(",")
-    rows = [row for row in ROWS if any(word in row.name for word in wanted)]
-    if not rows or not set(stages) <= set(STAGES):
+    rows = [row for row in ROWS if row.name in wanted or not options.only]
+    if (options.only and len(rows) < len(wanted)) or not set(stages) <= set(STAGES):
         raise UserError(f"--only {options.only} --stages {options.stages}: expected some of "
                         f"{', '.join(row.name for row in ROWS)} and of {','.join(STAGES)}")
     deadline = time.monotonic() + 60 * options.minutes

@@ -34,10 +34,13 @@ def test_the_words_of_training(tmp_path):
     assert words[0] == "src/bert_eae_ft.py" and value_of(words, "--train_data") == "data/phee/train.json"
     assert words[words.index("--questions") + 1:][:2] == ["data/phee/arg_queries_stage1.csv",
                                                          "data/phee/arg_queries_stage2.csv"]
-    assert value_of(words, "--lr") == "0.001" and value_of(words, "--lora_dim") == "8"
+    assert value_of(words, "--lr") == "0.0007" and value_of(words, "--max_epoch") == "8"
+    assert value_of(words, "--lora_dim") == "8"
     assert value_of(words, "--warmup_share") == "0.06"
     everything = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0"), "train")
-    assert value_of(everything, "--lr") == "0.0001" and value_of(everything, "--max_epoch") == "2"
+    assert value_of(everything, "--lr") == "0.0001" and value_of(everything, "--max_epoch") == "2"  # the demo's
+    of_phee = words_of(run_of("--preset", "phee", "--work_dir", str(tmp_path), "--lora_dim", "0"), "train")
+    assert value_of(of_phee, "--lr") == "0.0001" and value_of(of_phee, "--max_epoch") == "5"
     slow = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0", "--lr", ".5", "--warmup_step", "3"), "train")
     assert value_of(slow, "--lr") == "0.5" and "--warmup_share" not in slow
 
