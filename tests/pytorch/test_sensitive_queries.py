@@ -1,5 +1,7 @@
 """sensitive_queries.py finds a step and its queries, on a training of the demo's events."""
 
+import sys
+
 import pytest
 
 from common.demo.events import write_events
@@ -14,9 +16,10 @@ import bert_eae_ft
 import device
 
 
-def test_it_names_a_step_and_a_query(tmp_path):
+def test_it_names_a_step_and_a_query(tmp_path, monkeypatch):
     if package_folder() is None:
         pytest.skip("the package with MiniLM's weights is not installed: run scripts/setup.sh")
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the script adds the tree's folder
     write_events(tmp_path, 1)
     flags = ["--train_data", str(tmp_path / "train.json"), "--valid_data", str(tmp_path / "dev.json"), "--questions",
              str(tmp_path / "arg_queries_stage1.csv"), "--work_dir", str(tmp_path / "work"), "--device", "cpu",
