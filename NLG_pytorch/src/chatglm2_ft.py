@@ -14,14 +14,12 @@ from common.model.lora_file import is_lora, save_lora
 from common.run.chatglm_arguments import chatglm_training_arguments
 from common.run.chatglm_training import CHATGLM, first_chatglm_lora, say_train_metrics, set_most_tokens
 from common.run.processes import run_main
-from common.run.steps import Steps
 from common.run.training import run_training
 
 import device
 from chatglm2 import ChatGLM2
-from cuda_graphs import captured
-from gpt2_ft import build_optimizer, train_step, validation_step
-from lora import mark_as_trainable, trained_state_dict
+from gpt2_ft import steps_of
+from lora import mark_as_trainable
 
 
 def build_model(card, settings, backbone, lora):
@@ -40,23 +38,17 @@ def build_model(card, settings, backbone, lora):
     return device.to_device(model)
 
 
+def train_pieces(train, pieces, learning_rate, is_update):
+    """Takes the gradients of a step's pieces one after another; ``train`` is that of Steps. Returns the step's loss."""
+    return sum([train(piece, learning_rate, is_update and piece is pieces[-1]) for piece in pieces])
+
+
 def build_steps(arguments, model):
     """Returns the Steps that train a model from build_model with an optimiser of its own."""
-    optimizer = build_optimizer(arguments, model)
     record = new_record(arguments.card, arguments.lora, arguments.init_checkpoint)
-
-    train, validate = captured(partial(train_step, model, optimizer, arguments), partial(validation_step, model))
-
-    def train_pieces(pieces, learning_rate, is_update):
-        """Takes the gradients of a step's pieces one after another."""
-        return sum([train(piece, learning_rate, is_update and piece is pieces[-1]) for piece in pieces])
-
-    def save(path, step):
-        save_lora(path, trained_state_dict(model, is_lora), replace(record, step=step))
-
-    return Steps(train=train_pieces, validate=validate, save=save, state=optimizer.state_arrays,
-                 load_state=optimizer.load_state_arrays, peak_memory_bytes=device.peak_memory_bytes,
-                 description=device.describe())
+    steps = steps_of(arguments, model, is_lora,
+                     lambda path, arrays, step: save_lora(path, arrays, replace(record, step=step)))
+    return replace(steps, train=partial(train_pieces, steps.train))
 
 
 def prepare(arguments):

@@ -20,6 +20,12 @@ BLOCK = 5  # steps between two synchronisations where single times are taken
 FETCH_INTERVAL = 100  # steps between two fetches of the losses, as training does by default
 
 
+def parse_before_words(parser: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Returns the parsed options and the words behind ``--``, which are for another parser."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return parser.parse_args(argv[:end]), argv[end + 1:]
+
+
 def kind_of_weights(init_checkpoint: str) -> str:
     """Returns a word on the weights that ``--init_checkpoint`` names, for tables."""
     return "random weights" if init_checkpoint == RANDOM else "pretrained weights"

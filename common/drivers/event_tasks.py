@@ -49,6 +49,6 @@ def event_training_flags(preset: str, lora_dim: int | None = None) -> dict:
         lora_dim: where it is given; 0 for all weights.
     """
     own = EVENT_PRESETS[preset].training
-    if lora_dim == 0:
-        own = {**ALL_WEIGHTS, **own, "lr": ALL_WEIGHTS["lr"]}
+    if lora_dim == 0:  # a preset's epochs serve all weights too, its rate is LoRA's
+        return {**TRAINING, **ALL_WEIGHTS, **own, "lr": ALL_WEIGHTS["lr"]}
     return {**TRAINING, **own}

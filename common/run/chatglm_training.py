@@ -126,12 +126,10 @@ def pieces_of_step(rows: Sequence[Row], group_size: int, seq_len: int, most_toke
         multiple: pieces are filled up to multiples of so many tokens, see Batch.padded; 1 leaves them as they are.
     """
     lengths = np.array([min(len(row.context) + len(row.completion), seq_len) for row in rows])
-    for count in range(-(-int(lengths.sum()) // most_tokens), len(rows) + 1):
+    for count in range(min(-(-int(lengths.sum()) // most_tokens), len(rows)), len(rows) + 1):
         starts = [len(rows) * index // count for index in range(count)]
         if np.add.reduceat(lengths, starts).max() <= most_tokens:
             break
-    else:
-        starts = list(range(len(rows)))
     losses = lengths - [len(row.context) for row in rows]
     groups = np.arange(len(rows)) // group_size
     weights = 1.0 / (np.bincount(groups, losses)[groups] * (groups[-1] + 1))

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from common.bench.benchmark import parse_before_words
 from common.bench.gpu_monitor import Watch, find_gpu
 from common.drivers.event_tasks import event_training_flags
 from common.drivers.tasks import as_words
@@ -26,7 +27,7 @@ from common.frameworks import FRAMEWORKS, NAMES, interpreter
 from common.paths import ROOT
 from common.run.event_arguments import event_training_arguments
 from common.run.event_training import EVENTS
-from common.run.schedule import make_schedule
+from common.run.training import schedule_of
 
 PEFT = "peft"
 SYSTEMS = (*FRAMEWORKS, PEFT)
@@ -77,7 +78,7 @@ def train_with_peft(words):
         target_modules=list(arguments.lora.targets), modules_to_save=["qa_outputs"])).to(device).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=arguments.weight_decay)
-    rate = make_schedule("linear", arguments.lr, arguments.warmup_step, plan.last_step)
+    rate = schedule_of(arguments, plan.last_step)
     batches, times, begun = EVENTS.batches(arguments, plan.train_rows, 0), [], time.perf_counter()
     for step in range(1, plan.last_step + 1):
         _, _, batch = next(batches)
@@ -144,10 +145,9 @@ def main(argv):
     parser.add_argument("--steps", type=int, default=400, help="training steps of each system")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma-separated")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    end = argv.index("--") if "--" in argv else len(argv)
-    options = parser.parse_args(argv[:end])
+    options, words = parse_before_words(parser, argv)
     if options.worker:
-        write_json(options.output, train_with_peft(argv[end + 1:]))
+        write_json(options.output, train_with_peft(words))
         return
     unknown = [system for system in options.systems.split(",") if system not in SYSTEMS]
     if unknown or options.steps < 2 * INTERVAL:

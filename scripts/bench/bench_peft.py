@@ -26,6 +26,7 @@ from common import precisions  # noqa: E402
 from common.bench.benchmark import (  # noqa: E402
     kind_of_weights,
     measure_training,
+    parse_before_words,
     process_facts,
     rows_of_batches,
     token_counts,
@@ -194,8 +195,7 @@ def main(argv):
     parser.add_argument("--steps", type=int, default=200, help="training steps to time")
     parser.add_argument("--contexts", type=int, default=32, help="contexts to decode")
     parser.add_argument("--output", required=True, help="JSON file for the result")
-    end = argv.index("--") if "--" in argv else len(argv)
-    options, words = parser.parse_args(argv[:end]), argv[end + 1:]
+    options, words = parse_before_words(parser, argv)
     torch.set_float32_matmul_precision("highest" if options.precision == "fp32" else "high")
     import_seconds = time.perf_counter() - STARTED
     result = {"train": train, "beam": beam}[options.program](options, words)

@@ -25,6 +25,7 @@ STARTED = time.perf_counter()
 from common.bench.benchmark import (  # noqa: E402
     kind_of_weights,
     measure_training,
+    parse_before_words,
     process_facts,
     rows_of_batches,
     token_counts,
@@ -230,8 +231,7 @@ def parse(argv):
     parser.add_argument("--contexts", type=int, help="beam search over so many contexts; by default over all")
     parser.add_argument("--profile", help="file for a profile of a few steps more")
     parser.add_argument("--output", required=True, help="JSON file for the result")
-    end = argv.index("--") if "--" in argv else len(argv)
-    return parser.parse_args(argv[:end]), argv[end + 1:]
+    return parse_before_words(parser, argv)
 
 
 def main(argv):

@@ -215,8 +215,8 @@ def keep(rows):
     A row that is not among these stays as log/eae/ has it.
     """
     kept = {record["row"]: record for record in read_json(LOG / ROWS_FILE, [dict])} if len(rows) < len(ROWS) else {}
-    new = {row.name: record_of(row, kept.get(row.name)) for row in rows}
-    write_json(LOG / ROWS_FILE, [{**kept, **new}[row.name] for row in ROWS if row.name in {**kept, **new}])
+    records = {**kept, **{row.name: record_of(row, kept.get(row.name)) for row in rows}}
+    write_json(LOG / ROWS_FILE, [records[row.name] for row in ROWS if row.name in records])
     folders = list(runs_of(rows))
     summary = read_json(folders[0][0] / FRAMEWORKS[0] / "train_summary.json", {"device": str, "version": str})
     jittor = read_json(folders[0][0] / FRAMEWORKS[1] / "train_summary.json", {"device": str, "version": str})

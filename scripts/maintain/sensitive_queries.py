@@ -13,14 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from common.bench.benchmark import parse_before_words
 from common.errors import run_main
 from common.files import write_json
 from common.paths import ROOT
 from common.run.batching import converted
 from common.run.event_arguments import event_training_arguments
 from common.run.event_training import EVENTS
-from common.run.schedule import make_schedule
 from common.run.state import read_state
+from common.run.training import schedule_of
 
 PERTURBATION = 1e-7
 
@@ -37,9 +38,9 @@ def gradients(torch, device, model, batch, weights):
     That of the heads' bias is left out: it is rounding alone.
     """
     model.train()
-    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad and name != "heads.bias"]
     loss = model.loss(converted(replace(batch, loss_weights=weights), device.from_numpy), 0.0)
-    return float(loss.detach()), torch.autograd.grad(loss, [each for _, each in named])
+    return float(loss.detach()), torch.autograd.grad(loss, [parameter for name, parameter in model.named_parameters()
+                                                            if parameter.requires_grad and name != "heads.bias"])
 
 
 def hidden_states(device, model, batch):
@@ -53,6 +54,27 @@ def hidden_states(device, model, batch):
     return found
 
 
+def train_apart(arguments, plan, begun, runs, options):
+    """Trains two Steps until the losses of a step differ; both then have the weights from before that step.
+
+    Returns:
+        The step's number, its QueryBatch, the gap of its losses, and the largest before; None where they do not part.
+    """
+    rate, largest = schedule_of(arguments, plan.last_step), 0.0
+    for step, (_, _, batch) in zip(range(begun + 1, begun + options.steps + 1),
+                                   EVENTS.batches(arguments, plan.train_rows, begun)):
+        before = [steps.state() for steps in runs]
+        losses = [float(steps.train(batch, rate(step - 1), True)) for steps in runs]
+        gap = abs(losses[0] / losses[1] - 1)
+        print(f"step {step}: loss {losses[0]:.4f}, gap {gap:.1e}", flush=True)
+        if gap > options.gap:
+            for steps, state in zip(runs, before):
+                steps.load_state(state)
+            return step, batch, gap, largest
+        largest = max(largest, gap)
+    return None
+
+
 def main(argv):
     """Trains two copies until they part, and writes what is behind it; returns 1 where they do not part."""
     parser = argparse.ArgumentParser(prog="sensitive_queries.py", description=__doc__.split("\n")[0])
@@ -60,57 +82,42 @@ def main(argv):
     parser.add_argument("--output", required=True, help="JSON file for what was found")
     parser.add_argument("--gap", type=float, default=1e-5, help="relative difference of a step's losses")
     parser.add_argument("--steps", type=int, default=1000, help="at most")
-    end = argv.index("--") if "--" in argv else len(argv)
-    options = parser.parse_args(argv[:end])
+    options, flags = parse_before_words(parser, argv)
     sys.path.insert(1, str(ROOT / "NLG_pytorch" / "src"))
     import torch
 
     import bert_eae_ft
     import device
 
-    arguments = event_training_arguments(argv[end + 1:], "")
+    arguments = event_training_arguments(flags, "")
     plan, state = EVENTS.plan(arguments), read_state(options.state)
     device.set_up(arguments.device, arguments.random_seed, arguments.precision)
-    runs = []
-    for change in (0.0, PERTURBATION):
-        model = bert_eae_ft.build_model(arguments, bert_eae_ft.first_event_weights(arguments))
-        steps, arrays = bert_eae_ft.build_steps(arguments, model), dict(state.arrays)
-        noise = np.random.RandomState(1).standard_normal(arrays["values"].shape)
-        steps.load_state({**arrays, "values": (arrays["values"] * (1 + change * noise)).astype(np.float32)})
-        runs.append((model, steps))
-    rate = make_schedule(arguments.scheduler, arguments.lr, arguments.warmup_step, plan.last_step)
-    largest_before = 0.0
-    begun = state.progress.step
-    for step, (_, _, batch) in zip(range(begun + 1, begun + options.steps + 1),
-                                   EVENTS.batches(arguments, plan.train_rows, begun)):
-        before = [[each.detach().clone() for each in model.parameters() if each.requires_grad] for model, _ in runs]
-        losses = [float(steps.train(batch, rate(step - 1), True)) for _, steps in runs]
-        gap = abs(losses[0] / losses[1] - 1)
-        print(f"step {step}: loss {losses[0]:.4f}, gap {gap:.1e}", flush=True)
-        if gap > options.gap:
-            break
-        largest_before = max(largest_before, gap)
-    else:
+    weights, values = bert_eae_ft.first_event_weights(arguments), state.arrays["values"]
+    models = [bert_eae_ft.build_model(arguments, weights) for _ in range(2)]
+    runs = [bert_eae_ft.build_steps(arguments, model) for model in models]
+    noise = PERTURBATION * np.random.RandomState(1).standard_normal(values.shape)
+    for steps, start in zip(runs, (values, (values * (1 + noise)).astype(np.float32))):
+        steps.load_state({**state.arrays, "values": start})
+    parted = train_apart(arguments, plan, state.progress.step, runs, options)
+    if parted is None:
         print("no step parts them", file=sys.stderr)
         return 1
-    for (model, _), values in zip(runs, before):
-        for parameter, value in zip((each for each in model.parameters() if each.requires_grad), values):
-            parameter.data.copy_(value)
+    step, batch, gap, largest = parted
     queries = []
-    for query, weight in enumerate(batch.loss_weights):
-        weights = np.where(np.arange(len(batch.loss_weights)) == query, weight, 0).astype(np.float32)
-        (loss, first), (_, second) = (gradients(torch, device, model, batch, weights) for model, _ in runs)
+    for query in range(len(batch.loss_weights)):
+        alone = batch.loss_weights * (np.arange(len(batch.loss_weights)) == query)
+        (loss, first), (_, second) = (gradients(torch, device, model, batch, alone) for model in models)
         queries.append({"query": query, "loss": loss, "gradients_apart": relative(first, second)})
     worst = max(queries, key=lambda query: query["gradients_apart"])["query"]
     begin, stop = batch.offsets[worst:worst + 2].tolist()
     apart = [(one - other).abs().cpu().numpy() for one, other in
-             zip(*(hidden_states(device, model, batch) for model, _ in runs))]
-    found = {"state": begun, "step": step, "gap": gap, "largest_gap_before": largest_before, "worst_query": worst,
-             "tokens": batch.input_ids[begin:stop].tolist(), "queries": queries,
-             "layers": [{"worst_query": float(each[begin:stop].max()), "token": int(each[begin:stop].max(1).argmax()),
-                         "dimension": int(each[begin:stop].max(0).argmax()),
-                         "other_queries": float(np.delete(each, np.s_[begin:stop], 0).max())} for each in apart]}
-    write_json(options.output, found)
+             zip(*(hidden_states(device, model, batch) for model in models))]
+    write_json(options.output, {
+        "state": state.progress.step, "step": step, "gap": gap, "largest_gap_before": largest, "worst_query": worst,
+        "tokens": batch.input_ids[begin:stop].tolist(), "queries": queries,
+        "layers": [{"worst_query": float(each[begin:stop].max()), "token": int(each[begin:stop].max(1).argmax()),
+                    "dimension": int(each[begin:stop].max(0).argmax()),
+                    "other_queries": float(np.delete(each, np.s_[begin:stop], 0).max())} for each in apart]})
     print(f"step {step}: query {worst}'s gradients are {queries[worst]['gradients_apart']:.1e} apart, the others' "
           f"{max(each['gradients_apart'] for each in queries if each['query'] != worst):.1e} at most")
     return 0

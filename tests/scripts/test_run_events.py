@@ -39,6 +39,12 @@ def write_run(folder, framework, f1, losses, found):
     (folder / "table.md").write_text("table\n")
 
 
+def lines_by_title():
+    """Returns the lines of the table that was kept, by their first cell."""
+    return {line.split(" | ")[0].removeprefix("| "): line
+            for line in (run_events.LOG / "table.md").read_text().splitlines() if line.startswith("| ")}
+
+
 def test_what_is_kept():
     for number, (folder, row, seed) in enumerate(run_events.runs_of(run_events.ROWS)):
         write_run(folder, "pytorch", 0.5 + number / 100, [2.0, 1.0], [1, 2, 3])
@@ -49,8 +55,7 @@ def test_what_is_kept():
     write_json(run_events.WORK / "lora8" / "speed_jittor" / "train_summary.json",
                {"step_ms": 7.25, "peak_memory_bytes": 1 << 31})
     run_events.keep(run_events.ROWS)
-    lines = {line.split(" | ")[0].removeprefix("| "): line
-             for line in (run_events.LOG / "table.md").read_text().splitlines() if line.startswith("| ")}
+    lines = lines_by_title()
     assert "| 22,566,146 | 0.0001, 5 | 3 | 0.510 ± 0.010 / 0.510 ± 0.010 / **0.510 ± 0.010** |" in lines["all weights"]
     assert lines["LoRA r 16, heads trained"].split(" | ")[1] == "148,226"
     assert lines["LoRA r 16, heads trained"].endswith("| 0.6 | 0.0e+00 (1.0e-05) | 90.00% (66.67%) |")  # nine of ten
@@ -73,8 +78,7 @@ def test_what_is_kept():
         write_run(folder, "pytorch", 0.9, [2.0, 1.0], [1, 2, 3])
     (run_events.WORK / "lora8" / "speed_jittor" / "train_summary.json").unlink()
     run_events.keep(again)
-    later = {line.split(" | ")[0].removeprefix("| "): line
-             for line in (run_events.LOG / "table.md").read_text().splitlines() if line.startswith("| ")}
+    later = lines_by_title()
     changed = later.pop("LoRA r 8, heads trained")
     assert "**0.900** |" in changed and "| – / 7.2 | – / 2.00 |" in changed  # the speed is still that of before
     assert later == {title: line for title, line in lines.items() if title in later} and len(later) == len(lines) - 1
