@@ -44,14 +44,15 @@ class Recording:
 class Recordings:
     """Runs steps, each from its second batch on through a Recording of the batch's shape.
 
+    The first step of a kind, which loads libraries and kernels, is not recorded.
+
     Args:
-        run_first: ``(function) -> result`` runs the first step of a kind, which loads libraries and kernels.
         record: see Recording.
         most: so many are kept; the one that was used longest ago gives way.
     """
 
-    def __init__(self, run_first, record, most=MOST_RECORDINGS):
-        self.run_first, self.record, self.most = run_first, record, most
+    def __init__(self, record, most=MOST_RECORDINGS):
+        self.record, self.most = record, most
         self.known_kinds, self.recordings = set(), OrderedDict()
 
     def run(self, kind, step, batch, learning_rate):
@@ -59,7 +60,7 @@ class Recordings:
         batch = pad_batch(batch, SIZE_MULTIPLE)
         if kind not in self.known_kinds:
             self.known_kinds.add(kind)
-            return Recording(step, batch, lambda function: lambda: self.run_first(function))(batch, learning_rate)
+            return Recording(step, batch, lambda function: function)(batch, learning_rate)
         key = kind, batch.length, *(array.shape for array in vars(batch).values() if isinstance(array, np.ndarray))
         if key not in self.recordings:
             # Recording waits for the GPU, so that what gives way is not at work.
@@ -80,15 +81,12 @@ def captured(train, validate):
     if not device.on_gpu():
         return (lambda batch, *others: train(converted(batch, device.from_numpy), *others),
                 lambda batch: validate(converted(batch, device.from_numpy)))
-    # One stream and one pool for all graphs: no two run at once, so each may use the memory that another has left.
-    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
-
-    def run_first(function):
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            loss = function()
-        torch.cuda.current_stream().wait_stream(stream)
-        return loss
+    # One pool for all graphs: no two run at once, so each may use the memory that another has left. And one stream for
+    # all that the program does, for memory is kept by stream too.
+    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    torch.cuda.set_stream(stream)
+    device.avoid_holes()
 
     def record(function):
         graph = torch.cuda.CUDAGraph()
@@ -106,7 +104,7 @@ def captured(train, validate):
             return loss
         return replay
 
-    recordings = Recordings(run_first, record)
+    recordings = Recordings(record)
 
     def captured_train(batch, learning_rate, is_update):
         return recordings.run(("train", is_update), lambda batch, rate: train(batch, rate, is_update), batch,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -57,10 +58,10 @@ def recorded(*steps, most=96):
     """What ``captured`` does on a GPU, with recordings that repeat a step by running it again."""
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(device, "on_gpu", lambda: True)
-        patches.setattr(torch.cuda, "Stream", lambda: None)
-        patches.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-        patches.setattr(cuda_graphs, "Recordings",
-                        lambda *_: Recordings(lambda function: function(), lambda function: function, most))
+        for name in ("graph_pool_handle", "Stream", "current_stream", "set_stream"):
+            patches.setattr(torch.cuda, name, MagicMock())
+        patches.setattr(device, "avoid_holes", lambda: None)
+        patches.setattr(cuda_graphs, "Recordings", lambda _: Recordings(lambda function: function, most))
         return captured(*steps)
 
 

@@ -6,7 +6,7 @@ import triton.language as tl
 
 from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
 
-LARGEST_BLOCK, ATTENTION_BLOCK = 1024, 64  # columns
+BLOCK, LARGEST_WIDTH, ATTENTION_WIDTH = 2048, 1024, 64  # elements of a program; columns of it
 
 
 @triton.jit
@@ -18,20 +18,22 @@ def mixed(x, first: tl.constexpr, second: tl.constexpr):
 
 
 @triton.jit
-def dropout_kernel(x, y, step_key, token_keys, stream, threshold, kept_factor, heads, count, width, mix0: tl.constexpr,
-                   mix1: tl.constexpr, token_factor: tl.constexpr, feature_factor: tl.constexpr, block: tl.constexpr):
-    """Writes a part of a row of x ``(batch, heads, count, width)``, times 0 or the factor of what is kept."""
-    row = tl.program_id(0)
-    columns = tl.program_id(1) * block + tl.arange(0, block)
+def dropout_kernel(x, y, step_key, token_keys, stream, threshold, kept_factor, heads, count, width, all_rows,
+                   mix0: tl.constexpr, mix1: tl.constexpr, token_factor: tl.constexpr, feature_factor: tl.constexpr,
+                   rows: tl.constexpr, columns: tl.constexpr):
+    """Writes a part of some rows of x ``(batch, heads, count, width)``, times 0 or the factor of what is kept."""
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    column = tl.program_id(1) * columns + tl.arange(0, columns)[None, :]
     by_head = row // count
     token = by_head // heads * count + row % count
     key = mixed(tl.load(step_key).to(tl.uint32, bitcast=True) + stream.to(tl.uint32), mix0, mix1)
-    key = mixed(tl.load(token_keys + token).to(tl.uint32, bitcast=True) * token_factor + key, mix0, mix1)
-    h = key + (columns * heads + by_head % heads).to(tl.uint32) * feature_factor
+    token_key = tl.load(token_keys + token, mask=row < all_rows, other=0).to(tl.uint32, bitcast=True)
+    key = mixed(token_key * token_factor + key, mix0, mix1)[:, None]
+    h = key + (column * heads + (by_head % heads)[:, None]).to(tl.uint32) * feature_factor
     h = (h ^ (h >> 15)) * mix1
     factor = tl.where(h.to(tl.int32, bitcast=True) >= threshold, kept_factor, 0.0)
-    places = row.to(tl.int64) * width + columns
-    inside = columns < width
+    places = row.to(tl.int64)[:, None] * width + column
+    inside = (row < all_rows)[:, None] & (column < width)
     values = tl.load(x + places, mask=inside).to(tl.float32) * factor
     tl.store(y + places, values.to(y.dtype.element_ty), mask=inside)
 
@@ -57,9 +59,9 @@ class Dropped(torch.autograd.Function):
         stream = (dropout.stream + 1) * STREAM % 2**32
         # Of attention not by its width, which changes from batch to batch: no kernel must be compiled for a later one,
         # while a CUDA graph is recorded.
-        block = ATTENTION_BLOCK if x.dim() == 4 else min(LARGEST_BLOCK, triton.next_power_of_2(width))
-        dropout_kernel[x.numel() // width, triton.cdiv(width, block)](
+        columns = ATTENTION_WIDTH if x.dim() == 4 else min(LARGEST_WIDTH, triton.next_power_of_2(width))
+        all_rows, rows = x.numel() // width, BLOCK // columns
+        dropout_kernel[triton.cdiv(all_rows, rows), triton.cdiv(width, columns)](
             x, y, dropout.step_key, dropout.token_keys.contiguous(), stream - 2**32 if stream >= 2**31 else stream,
-            dropout.threshold, dropout.kept_factor, heads, count, width, *MIX, TOKEN, FEATURE, block,
-            num_warps=max(1, min(4, block // 128)))
+            dropout.threshold, dropout.kept_factor, heads, count, width, all_rows, *MIX, TOKEN, FEATURE, rows, columns)
         return y
