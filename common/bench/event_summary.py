@@ -18,7 +18,9 @@ HEADS = {
 }
 TITLES = {  # {name of a row: {language: title}}
     "all_weights": {"en": "all weights", "zh": "全部权重"},
+    "all_weights_lower": {"en": "all weights, a lower rate", "zh": "全部权重，更低的学习率"},
     "lora16": {"en": "LoRA r 16, heads trained", "zh": "LoRA r 16，训练输出层"},
+    "lora16_higher": {"en": "LoRA r 16, heads trained, a higher rate", "zh": "LoRA r 16，训练输出层，更高的学习率"},
     "lora8": {"en": "LoRA r 8, heads trained", "zh": "LoRA r 8，训练输出层"},
     "lora4": {"en": "LoRA r 4, heads trained", "zh": "LoRA r 4，训练输出层"},
     "lora16_frozen": {"en": "LoRA r 16, heads frozen", "zh": "LoRA r 16，冻结输出层"},

@@ -5,10 +5,10 @@
     python scripts/maintain/run_events.py --stages report,keep
 
 Each run is one of run_eae.sh with its own folder ``work/eae/NAME``, so that one that was cut off goes on with its next
-stage; ``speed`` trains some hundred steps of each row by itself, for time and memory. Two rows have a *noise floor*:
-PyTorch alone, its rate one unit in the last place of float32 up. ``report`` makes the reports of
-the runs, ``keep`` copies logs and tables to ``log/eae/`` and draws ``figure/eae/``. PHEE has to be in data/phee (python
-scripts/create_events.py).
+stage; ``speed`` trains some hundred steps of each row by itself, for time and memory. Some rows have a *noise floor*:
+PyTorch alone, its rate one unit in the last place of float32 up; ``keep`` takes it where it was trained. ``report``
+makes the reports of the runs, ``keep`` copies logs and tables to ``log/eae/`` and draws ``figure/eae/``. PHEE has to be
+in data/phee (python scripts/create_events.py).
 """
 
 import argparse
@@ -62,7 +62,9 @@ SLOW = 0.00005  # what full fine-tuning of BERT usually has
 SHORTER = {"max_epoch": 5}
 ROWS = (
     TableRow("all_weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS),
+    TableRow("all_weights_lower", {"lora_dim": 0, "lr": 0.00004, "max_epoch": 12}, SEEDS[-1:]),
     TableRow("lora16", {}, SEEDS),
+    TableRow("lora16_higher", {"lr": 0.0007, "max_epoch": 8}, SEEDS),
     TableRow("lora8", {"lora_dim": 8, "lr": 0.002, **SHORTER}),
     TableRow("lora4", {"lora_dim": 4, "lr": 0.002, **SHORTER}),
     TableRow("lora16_frozen", {"heads": FROZEN, "lr": 0.002, **SHORTER}),
@@ -77,8 +79,8 @@ def flags_of(row):
 
 
 NUDGE = 1 + 2.0 ** -23
-FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": flags_of(row)["lr"] * NUDGE})
-          for row in ROWS[:2]}
+FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": flags_of(row)["lr"] * NUDGE}, row.seeds[:1])
+          for row in ROWS[:4]}
 
 
 def trained_weights(row):
@@ -96,6 +98,13 @@ def runs_of(rows):
     for row in rows:
         for seed in row.seeds:
             yield WORK / row.name / f"seed{seed}", row, seed
+
+
+def trained_floors(rows):
+    """Yields ``(folder, row, seed)`` of the noise floors of some rows, those that were trained."""
+    for folder, row, seed in runs_of([FLOORS[row.name] for row in rows if row.name in FLOORS]):
+        if (folder / FRAMEWORKS[0] / "scores.json").is_file():
+            yield folder, row, seed
 
 
 def driver_words(folder, row, seed, framework, stages, device):
@@ -170,7 +179,7 @@ def record_of(row, kept):
                           for folder in folders] for framework in FRAMEWORKS}
     gap, equal = alike([[(folder, framework) for framework in FRAMEWORKS] for folder in folders])
     floor_gap = floor_equal = None
-    for folder, _, _ in runs_of([FLOORS[row.name]] if row.name in FLOORS else []):
+    for folder, _, _ in trained_floors([row]):
         floor_gap, floor_equal = alike([[(folder, FRAMEWORKS[0]), (folders[0], FRAMEWORKS[0])]])
     speeds = {framework: speed_of(row, framework) for framework in FRAMEWORKS}
     size = read_json(folders[0] / FRAMEWORKS[0] / "train_summary.json", {"checkpoint_bytes": int})["checkpoint_bytes"]
@@ -188,7 +197,7 @@ def plot_rows(path, rows):
     """Draws validation F1 by epoch of every row, the seeds' mean, as a PNG: one panel a framework."""
     import matplotlib
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, panels = pyplot.subplots(1, len(FRAMEWORKS), figsize=(11, 4.4), sharey=True, constrained_layout=True)
     for axes, framework in zip(panels, FRAMEWORKS):
@@ -200,6 +209,7 @@ def plot_rows(path, rows):
             axes.plot(range(1, len(points) + 1), points, marker="o", markersize=4, label=TITLES[row.name]["en"])
         axes.set_title(NAMES[framework])
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("validation F1, role and exact span")
@@ -234,7 +244,7 @@ def keep(rows):
         for name in [*(f"{framework}/{name}" for framework in FRAMEWORKS for name in KEPT), "table.md", "results.json"]:
             with atomic_write(target / name) as file:
                 file.write(cleaned((folder / name).read_text(encoding="utf-8")))
-    for folder, row, seed in runs_of([FLOORS[row.name] for row in rows if row.name in FLOORS]):
+    for folder, row, seed in trained_floors(rows):
         for name in KEPT:
             with atomic_write(LOG / row.name / f"seed{seed}" / FRAMEWORKS[0] / name) as file:
                 file.write(cleaned((folder / FRAMEWORKS[0] / name).read_text(encoding="utf-8")))

@@ -61,8 +61,8 @@ def test_what_is_kept():
     assert lines["LoRA r 16, heads trained"].endswith("| 0.6 | 0.0e+00 (1.0e-05) | 90.00% (66.67%) |")  # nine of ten
     assert "lora16_noise_floor/seed110/pytorch/train_log.jsonl" in {
         str(path.relative_to(run_events.LOG)) for path in run_events.LOG.rglob("*.jsonl")}
-    assert 0.0007 < run_events.flags_of(run_events.FLOORS["lora16"])["lr"] < 0.0007000001
-    assert "| 74,498 | 0.002, 5 | 1 | 0.560 / 0.560 / **0.560** |" in lines["LoRA r 8, heads trained"]
+    assert 0.0003 < run_events.flags_of(run_events.FLOORS["lora16"])["lr"] < 0.0003000001
+    assert "| 74,498 | 0.002, 5 | 1 | 0.600 / 0.600 / **0.600** |" in lines["LoRA r 8, heads trained"]
     assert lines["LoRA r 8, heads trained"].endswith("| – / 7.2 | – / 2.00 | 0.6 | 1.0e-06 | 100.00% |")
     assert "| 147,456 | 5e-05, 5 |" in lines["LoRA r 16, heads frozen, full fine-tuning's rate"]
     assert events_table(run_events.LOG, "zh").count("\n") == len(run_events.ROWS) + 1
@@ -103,7 +103,7 @@ def test_the_commands(monkeypatch, capsys):
     assert [label for label, *_ in jobs].count("all_weights_noise_floor/seed110 pytorch") == 1 and len(jobs) == 7
     jobs.clear()
     assert run_events.main(["--stages", "report"]) == 0
-    assert len(jobs) == 11 and all("both" in words for _, words, _ in jobs)
+    assert len(jobs) == 15 and all("both" in words for _, words, _ in jobs)
     monkeypatch.setattr(run_events, "run_all", lambda *others: ["lora4/seed110 jittor"])
     assert run_events.main(["--stages", "train,report,keep", "--only", "lora4"]) == 1
     assert "not done: 'lora4/seed110 jittor'" in capsys.readouterr().err

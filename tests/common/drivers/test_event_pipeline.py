@@ -34,7 +34,7 @@ def test_the_words_of_training(tmp_path):
     assert words[0] == "src/bert_eae_ft.py" and value_of(words, "--train_data") == "data/phee/train.json"
     assert words[words.index("--questions") + 1:][:2] == ["data/phee/arg_queries_stage1.csv",
                                                          "data/phee/arg_queries_stage2.csv"]
-    assert value_of(words, "--lr") == "0.0007" and value_of(words, "--max_epoch") == "8"
+    assert value_of(words, "--lr") == "0.0003" and value_of(words, "--max_epoch") == "20"
     assert value_of(words, "--lora_dim") == "8"
     assert value_of(words, "--warmup_share") == "0.06"
     everything = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0"), "train")
