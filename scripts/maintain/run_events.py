@@ -1,6 +1,6 @@
 """Trains PHEE with LoRA, with all weights and otherwise, in both frameworks, and puts the results side by side.
 
-    python scripts/maintain/run_events.py --stages train,predict,score --at_once 8 --minutes 9
+    python scripts/maintain/run_events.py --stages train,predict,score --devices 0,1 --at_once 2 --minutes 9
     python scripts/maintain/run_events.py --stages speed --minutes 5
     python scripts/maintain/run_events.py --stages report,keep
 
@@ -274,7 +274,8 @@ def main(argv):
     parser.add_argument("--only", default="", help="names of rows, comma-separated; all by default")
     parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--at_once", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--devices", default="", help="numbers of the GPUs, comma-separated; by default what is seen")
+    parser.add_argument("--at_once", type=int, default=1, help="runs at the same time on each GPU")
     parser.add_argument("--minutes", type=float, default=600.0, help="what has not ended by then is stopped")
     options = parser.parse_args(argv)
     stages, wanted = options.stages.split(","), options.only.split(",")
@@ -292,7 +293,7 @@ def main(argv):
                 for framework in chosen for folder, row, seed in runs_of(
                     [*rows, *([FLOORS[row.name] for row in rows if row.name in FLOORS] if framework == FRAMEWORKS[0]
                               else [])])]
-        failed = run_all(jobs, [""], options.at_once, deadline)
+        failed = run_all(jobs, options.devices.split(","), options.at_once, deadline)
     if "speed" in stages:
         jobs = [(f"{row.name} speed {framework}", speed_words(row, framework, options.device),
                  WORK / row.name / f"speed_{framework}.log") for framework in chosen for row in rows]

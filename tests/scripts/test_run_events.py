@@ -91,15 +91,23 @@ def test_every_row_has_a_title_and_weights():
 
 
 def test_the_commands(monkeypatch, capsys):
-    jobs = []
-    monkeypatch.setattr(run_events, "run_all", lambda found, devices, at_once, deadline: jobs.extend(found) or [])
+    jobs, devices = [], []
+
+    def run_all(found, where, at_once, deadline):
+        jobs.extend(found)
+        devices.extend(where)
+        return []
+
+    monkeypatch.setattr(run_events, "run_all", run_all)
     assert run_events.main(["--stages", "train,score", "--only", "lora16_frozen", "--framework", "jittor"]) == 0
     assert [label for label, *_ in jobs] == ["lora16_frozen/seed110 jittor"]
     words = jobs[0][1]
     assert words[1:6] == ["scripts/run_eae.py", "--preset", "phee", "--framework", "jittor"]
     assert words[words.index("--stages") + 1] == "train,score" and words[words.index("--heads") + 1] == "frozen"
     jobs.clear()
-    assert run_events.main(["--stages", "train", "--only", "all_weights"]) == 0
+    devices.clear()
+    assert run_events.main(["--stages", "train", "--only", "all_weights", "--devices", "0,1"]) == 0
+    assert devices == ["0", "1"]
     assert [label for label, *_ in jobs].count("all_weights_noise_floor/seed110 pytorch") == 1 and len(jobs) == 7
     jobs.clear()
     assert run_events.main(["--stages", "report"]) == 0
