@@ -10,6 +10,13 @@ from tqdm import tqdm
 from common.paths import ROOT
 
 
+def add_options(parser):
+    """Adds the flags of a script that runs commands side by side."""
+    parser.add_argument("--devices", default="", help="numbers of the GPUs, comma-separated; by default what is seen")
+    parser.add_argument("--at_once", type=int, default=1, help="runs at the same time on each GPU")
+    parser.add_argument("--minutes", type=float, default=600.0, help="what has not ended by then is stopped")
+
+
 def start(words, log, device):
     """Starts a command with its output in a file, on one GPU where ``device`` names one."""
     log.parent.mkdir(parents=True, exist_ok=True)

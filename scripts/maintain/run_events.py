@@ -25,7 +25,7 @@ from common.drivers.commands import cleaned
 from common.drivers.event_report import plot_curves, plot_roles, read_arguments
 from common.drivers.event_tasks import event_training_flags
 from common.drivers.report import read_log
-from common.drivers.side_by_side import run_all
+from common.drivers.side_by_side import add_options, run_all
 from common.drivers.tasks import as_words
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json, write_json
@@ -51,20 +51,22 @@ class TableRow:
         name: of its folder, a key of TITLES.
         flags: in place of the preset's.
         seeds: each is a run.
+        has_floor: whether it has a noise floor.
     """
 
     name: str
     flags: dict = field(default_factory=dict)
     seeds: tuple[int, ...] = SEEDS[:1]
+    has_floor: bool = False
 
 
 SLOW = 0.00005  # what full fine-tuning of BERT usually has
 SHORTER = {"max_epoch": 5}
 ROWS = (
-    TableRow("all_weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS),
-    TableRow("all_weights_lower", {"lora_dim": 0, "lr": 0.00004, "max_epoch": 12}, SEEDS[-1:]),
-    TableRow("lora16", {}, SEEDS),
-    TableRow("lora16_higher", {"lr": 0.0007, "max_epoch": 8}, SEEDS),
+    TableRow("all_weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS, has_floor=True),
+    TableRow("all_weights_lower", {"lora_dim": 0, "lr": 0.00004, "max_epoch": 12}, SEEDS[-1:], has_floor=True),
+    TableRow("lora16", {}, SEEDS, has_floor=True),
+    TableRow("lora16_higher", {"lr": 0.0007, "max_epoch": 8}, SEEDS, has_floor=True),
     TableRow("lora8", {"lora_dim": 8, "lr": 0.002, **SHORTER}),
     TableRow("lora4", {"lora_dim": 4, "lr": 0.002, **SHORTER}),
     TableRow("lora16_frozen", {"heads": FROZEN, "lr": 0.002, **SHORTER}),
@@ -80,7 +82,12 @@ def flags_of(row):
 
 NUDGE = 1 + 2.0 ** -23
 FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": flags_of(row)["lr"] * NUDGE}, row.seeds[:1])
-          for row in ROWS[:4]}
+          for row in ROWS if row.has_floor}
+
+
+def floors_of(rows):
+    """Returns the noise floors, TableRows too, of those of some rows that have one."""
+    return [FLOORS[row.name] for row in rows if row.has_floor]
 
 
 def trained_weights(row):
@@ -102,7 +109,7 @@ def runs_of(rows):
 
 def trained_floors(rows):
     """Yields ``(folder, row, seed)`` of the noise floors of some rows, those that were trained."""
-    for folder, row, seed in runs_of([FLOORS[row.name] for row in rows if row.name in FLOORS]):
+    for folder, row, seed in runs_of(floors_of(rows)):
         if (folder / FRAMEWORKS[0] / "scores.json").is_file():
             yield folder, row, seed
 
@@ -274,9 +281,7 @@ def main(argv):
     parser.add_argument("--only", default="", help="names of rows, comma-separated; all by default")
     parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--devices", default="", help="numbers of the GPUs, comma-separated; by default what is seen")
-    parser.add_argument("--at_once", type=int, default=1, help="runs at the same time on each GPU")
-    parser.add_argument("--minutes", type=float, default=600.0, help="what has not ended by then is stopped")
+    add_options(parser)
     options = parser.parse_args(argv)
     stages, wanted = options.stages.split(","), options.only.split(",")
     rows = [row for row in ROWS if row.name in wanted or not options.only]
@@ -290,9 +295,8 @@ def main(argv):
     if driven:
         jobs = [(f"{folder.relative_to(WORK)} {framework}",
                  driver_words(folder, row, seed, framework, driven, options.device), folder / f"{framework}.log")
-                for framework in chosen for folder, row, seed in runs_of(
-                    [*rows, *([FLOORS[row.name] for row in rows if row.name in FLOORS] if framework == FRAMEWORKS[0]
-                              else [])])]
+                for framework in chosen
+                for folder, row, seed in runs_of([*rows, *(floors_of(rows) if framework == FRAMEWORKS[0] else [])])]
         failed = run_all(jobs, options.devices.split(","), options.at_once, deadline)
     if "speed" in stages:
         jobs = [(f"{row.name} speed {framework}", speed_words(row, framework, options.device),

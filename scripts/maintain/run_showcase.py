@@ -23,7 +23,7 @@ import numpy as np
 
 from common.drivers.commands import cleaned
 from common.drivers.pipeline import STAGES
-from common.drivers.side_by_side import run_all
+from common.drivers.side_by_side import add_options, run_all
 from common.drivers.tasks import TASKS, as_words, training_flags
 from common.errors import UserError, run_main
 from common.files import atomic_write
@@ -158,9 +158,7 @@ def main(argv):
     parser.add_argument("--stages", default="train,beam,decode,score,report,keep", help="comma-separated")
     parser.add_argument("--only", default="", help="runs whose name contains this; comma-separated")
     parser.add_argument("--framework", default="both", choices=[*FRAMEWORKS, "both"])
-    parser.add_argument("--devices", default="", help="numbers of the GPUs, comma-separated; by default what is seen")
-    parser.add_argument("--at_once", type=int, default=1, help="runs on one GPU at the same time")
-    parser.add_argument("--minutes", type=float, default=600.0, help="what has not ended by then is stopped")
+    add_options(parser)
     options = parser.parse_args(argv)
     stages, wanted = options.stages.split(","), options.only.split(",")
     runs = [run for run in all_runs() if any(word in run.name for word in wanted)]
