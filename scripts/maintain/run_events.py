@@ -67,9 +67,9 @@ ROWS = (
     TableRow("all_weights_lower", {"lora_dim": 0, "lr": 0.00004, "max_epoch": 12}, SEEDS[-1:], has_floor=True),
     TableRow("lora16", {}, SEEDS, has_floor=True),
     TableRow("lora16_higher", {"lr": 0.0007, "max_epoch": 8}, SEEDS, has_floor=True),
-    TableRow("lora8", {"lora_dim": 8, "lr": 0.002, **SHORTER}),
+    TableRow("lora8", {"lora_dim": 8}),
     TableRow("lora4", {"lora_dim": 4, "lr": 0.002, **SHORTER}),
-    TableRow("lora16_frozen", {"heads": FROZEN, "lr": 0.002, **SHORTER}),
+    TableRow("lora16_frozen", {"heads": FROZEN}),
     TableRow("lora16_slow", {"lr": SLOW, **SHORTER}),
     TableRow("lora16_frozen_slow", {"heads": FROZEN, "lr": SLOW, **SHORTER}),
 )

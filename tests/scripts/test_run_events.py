@@ -62,7 +62,7 @@ def test_what_is_kept():
     assert "lora16_noise_floor/seed110/pytorch/train_log.jsonl" in {
         str(path.relative_to(run_events.LOG)) for path in run_events.LOG.rglob("*.jsonl")}
     assert 0.0003 < run_events.flags_of(run_events.FLOORS["lora16"])["lr"] < 0.0003000001
-    assert "| 74,498 | 0.002, 5 | 1 | 0.600 / 0.600 / **0.600** |" in lines["LoRA r 8, heads trained"]
+    assert "| 74,498 | 0.0003, 20 | 1 | 0.600 / 0.600 / **0.600** |" in lines["LoRA r 8, heads trained"]
     assert lines["LoRA r 8, heads trained"].endswith("| – / 7.2 | – / 2.00 | 0.6 | 1.0e-06 | 100.00% |")
     assert "| 147,456 | 5e-05, 5 |" in lines["LoRA r 16, heads frozen, full fine-tuning's rate"]
     assert events_table(run_events.LOG, "zh").count("\n") == len(run_events.ROWS) + 1
