@@ -293,31 +293,32 @@ def scaled(arrays, factor):
     return results
 
 
-def adamw(values, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2, eps,
-          is_good):
+def adamw(values, remainders, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2,
+          eps, is_good):
     """One update of AdamW (see optimizer.py), in place; none where ``is_good`` is false.
 
     Args:
-        values, gradients, first_moments, second_moments: lists of arrays of the same shapes.
+        values, remainders, gradients, first_moments, second_moments: lists of arrays of the same shapes.
         decays: of fused.
         learning_rate, step_size, beta1, beta2, eps: numbers.
         is_good: True, or what is_finite returned.
     """
     if not is_good:
         return
-    parts = list(groups(list(zip(values, gradients, first_moments, second_moments, decays))))
+    parts = list(groups(list(zip(values, remainders, gradients, first_moments, second_moments, decays))))
     for some in parts:
-        count, (values, gradients, first_moments, second_moments, decays) = len(some), zip(*some)
+        count, (values, remainders, gradients, first_moments, second_moments, decays) = len(some), zip(*some)
+        arrays = [*values, *remainders, *first_moments, *second_moments]
         source = "".join(
-            f"adamw(in{i}_p, in{count + i}_p, in{2 * count + i}_p, in{3 * count + i}_p, out{i}_p, out{count + i}_p, "
-            f"out{2 * count + i}_p, in{i}->num, data[\"beta1\"], data[\"beta2\"], data[\"eps\"], "
-            f"data[\"step_size\"], data[\"kept{i}\"]);\n" for i in range(count))
-        made = run(source, [*values, *gradients, *first_moments, *second_moments],
-                   [value.shape for value in values] * 3, beta1=beta1, beta2=beta2, eps=eps, step_size=step_size,
+            f"adamw({', '.join(f'in{part * count + i}_p' for part in range(5))}, "
+            f"{', '.join(f'out{part * count + i}_p' for part in range(4))}, in{i}->num, data[\"beta1\"], "
+            f"data[\"beta2\"], data[\"eps\"], data[\"step_size\"], data[\"kept{i}\"]);\n" for i in range(count))
+        made = run(source, [*arrays, *gradients], [variable.shape for variable in arrays], beta1=beta1, beta2=beta2,
+                   eps=eps, step_size=step_size,
                    **{f"kept{i}": 1.0 - learning_rate * decay for i, decay in enumerate(decays)})
-        for index, variable in enumerate([*values, *first_moments, *second_moments]):
-            variable.update(made[index])
+        for variable, new in zip(arrays, made):
+            variable.update(new)
         # Before the next ones: else all old and all new arrays are in memory at once. Of several processes a small
         # update, for which they wait for each other, comes about once the next step is written down.
         if processes.count() == 1 or len(parts) > 1:
-            jt.sync([*values, *first_moments, *second_moments])
+            jt.sync(arrays)

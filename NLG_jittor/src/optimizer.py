@@ -25,18 +25,20 @@ class AdamW:
             steps in a row double it.
 
     Attributes:
-        values, first_moments, second_moments: lists of arrays, all parameters' elements in the parameters' order.
+        values, remainders, first_moments, second_moments: lists of arrays, all parameters' elements in the parameters'
+            order. A remainder is what the float32 value has lost to rounding (Kahan 1965): else an update's rounding
+            is the larger part of what parts two trainings that compute the same.
     """
 
     first_scale, growth_interval = 65536.0, 2000
-    ELEMENTS = "values", "first_moments", "second_moments", "gradients"
+    ELEMENTS = "values", "remainders", "first_moments", "second_moments", "gradients"
 
     def __init__(self, named_parameters, beta1, beta2, eps, weight_decay, correct_bias, no_decay_bias, loss_scaling):
         self.parameters = [parameter for _, parameter in named_parameters]
         decays = [0.0 if no_decay_bias and name.endswith(NO_DECAY)
                   else weight_decay for name, _ in named_parameters]
         self.values, self.decays = kernels.fused(self.parameters, decays)
-        self.first_moments, self.second_moments = kernels.zeros_like(self.values), kernels.zeros_like(self.values)
+        self.remainders, self.first_moments, self.second_moments = (kernels.zeros_like(self.values) for _ in range(3))
         self.gradients = kernels.no_gradients(self.values)
         self.beta1, self.beta2, self.eps, self.correct_bias = beta1, beta2, eps, correct_bias
         self.loss_scale = kernels.counter(self.first_scale) if loss_scaling else None
@@ -61,8 +63,8 @@ class AdamW:
         step_count, step_size = self.step_count + 1, learning_rate
         if self.correct_bias:
             step_size = step_size * (1.0 - self.beta2 ** step_count) ** 0.5 / (1.0 - self.beta1 ** step_count)
-        kernels.adamw(self.values, self.gradients, self.first_moments, self.second_moments, self.decays, learning_rate,
-                      step_size, self.beta1, self.beta2, self.eps, is_good)
+        kernels.adamw(self.values, self.remainders, self.gradients, self.first_moments, self.second_moments,
+                      self.decays, learning_rate, step_size, self.beta1, self.beta2, self.eps, is_good)
         self.step_count = kernels.changed(self.step_count, self.step_count + is_good)
         self.gradients = kernels.cleared(self.gradients)
 

@@ -331,20 +331,23 @@ def scaled(arrays, factor):
 
 
 @torch.no_grad()
-def adamw(values, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2, eps,
-          is_good):
+def adamw(values, remainders, gradients, first_moments, second_moments, decays, learning_rate, step_size, beta1, beta2,
+          eps, is_good):
     """One update of AdamW (see optimizer.py), in place; none where ``is_good`` is false.
 
     Args:
-        values, gradients, first_moments, second_moments: lists of arrays of the same shapes.
+        values, remainders, gradients, first_moments, second_moments: lists of arrays of the same shapes.
         decays: of fused.
         learning_rate, step_size, beta1, beta2, eps: numbers.
         is_good: True, or what is_finite returned.
     """
-    for value, gradient, first, second, decay in pieces(values, gradients, first_moments, second_moments, decays):
-        new_first = beta1 * first + (1.0 - beta1) * gradient
-        new_second = beta2 * second + (1.0 - beta2) * gradient ** 2
-        moved = value - step_size * new_first / (torch.sqrt(new_second) + eps)
-        new_value = moved * (1.0 - learning_rate * decay)
-        for old, new in ((first, new_first), (second, new_second), (value, new_value)):
+    arrays = pieces(values, remainders, gradients, first_moments, second_moments, decays)
+    for value, remainder, gradient, first, second, decay in arrays:
+        new_first = torch.add(beta1 * first, gradient, alpha=1.0 - beta1)
+        new_second = torch.addcmul(beta2 * second, gradient, gradient, value=1.0 - beta2)
+        change = remainder - step_size * new_first / (torch.sqrt(new_second) + eps)
+        change.addcmul_(learning_rate * decay, value + change, value=-1.0)
+        new_value = value + change
+        change -= new_value - value
+        for old, new in ((first, new_first), (second, new_second), (value, new_value), (remainder, change)):
             old.copy_(new if is_good is True else torch.where(is_good, new, old))

@@ -188,12 +188,15 @@ def state_to_resume(arguments, settings):
     return None
 
 
-def check_framework(state, framework):
-    """Checks that a State is of this framework.
+def check_writer(state, framework, names):
+    """Checks that a State is of this framework, and has the arrays of these names, which its Steps want.
 
     Raises:
-        UserError: it is the other's.
+        UserError: it is the other's, or another version's.
     """
     if state.framework != framework:
         raise UserError(f"{state.path}: is of a training in {state.framework}, expected {framework}; go on with that "
                         "tree's program, or give another --work_dir")
+    if state.arrays.keys() != set(names):
+        raise UserError(f"{state.path}: was written by another version of the program; start anew: --overwrite without "
+                        "--resume, or give another --work_dir")

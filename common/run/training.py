@@ -14,7 +14,7 @@ from common.run import processes
 from common.run.batching import batches_per_epoch, read_usable_rows, training_batches, validation_batches
 from common.run.dropout import ROW_BITS
 from common.run.schedule import make_schedule
-from common.run.state import check_framework, remove_states, settings_of, state_to_resume
+from common.run.state import check_writer, remove_states, settings_of, state_to_resume
 from common.run.steps import Plan, TrainingTask
 from common.run.tensorboard import check_tensorboard
 from common.run.training_loop import Training, whole_batch
@@ -112,7 +112,7 @@ def run_training(arguments, prepare, task=None):
         state = state_to_resume(arguments, settings)
         steps = prepare(arguments)
         if state:
-            check_framework(state, steps.description["framework"])
+            check_writer(state, steps.description["framework"], steps.state())
             steps.load_state(state.arrays)
             state.progress.resumed_at.append(state.progress.step)
         processes.gather(None)  # all have read what the first one now removes

@@ -172,10 +172,26 @@ def test_norms_and_updates_of_many_arrays(normal):
     squares = float(device.to_numpy(kernels.squared_norm(values)).reshape(()))
     assert squares == pytest.approx(sum((array.astype(np.float64) ** 2).sum() for array in arrays), rel=1e-12)
     gradients = [value * 1.0 for value in values]
-    moments = [kernels.zeros_like(values), kernels.zeros_like(values)]
-    kernels.adamw(values, gradients, *moments, decays, 0.5, 0.1, 0.9, 0.99, 1e-6, is_good=True)
+    remainders, *moments = (kernels.zeros_like(values) for _ in range(3))
+    kernels.adamw(values, remainders, gradients, *moments, decays, 0.5, 0.1, 0.9, 0.99, 1e-6, is_good=True)
     before = flat(arrays).astype(np.float64)
     first, second = 0.1 * before, 0.01 * before ** 2
     for found, expected in ((values, (before - 0.1 * first / (np.sqrt(second) + 1e-6)) * (1 - 0.5 * 0.1)),
                             (moments[0], first), (moments[1], second)):
         agree(flat(map(device.to_numpy, found)), expected)
+
+
+def test_updates_smaller_than_a_weights_last_place_add_up(normal):
+    """A float32 weight of 1 has no number that is 1e-8 lower; its remainder has it, and a hundred of them are 1e-6."""
+    start, steps, rate, decay = np.full(7, 1.0, np.float32), 100, 1e-8, 0.1
+    values, decays = kernels.fused([device.from_numpy(start)], [decay])
+    remainders, firsts, seconds = (kernels.zeros_like(values) for _ in range(3))
+    for _ in range(steps):
+        gradients = [value * 0.0 + 1.0 for value in values]
+        kernels.adamw(values, remainders, gradients, firsts, seconds, decays, rate, rate, 0.0, 0.0, 0.0, is_good=True)
+    expected = 1.0
+    for _ in range(steps):
+        expected = (expected - rate) * (1.0 - rate * decay)
+    value, remainder = (flat(map(device.to_numpy, arrays)).astype(np.float64) for arrays in (values, remainders))
+    assert value + remainder == pytest.approx(expected, abs=1e-12)
+    assert np.array_equal(value, np.full(7, expected).astype(np.float32)), "the nearest float32 number"

@@ -250,15 +250,18 @@ static inline void cross_entropy_rows(float* logits, const int* targets, float* 
     }
 }
 
-// 1 - beta is taken in float64: for a beta of .999 float32 would lose two digits of it.
-static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
-                         float* new_v, int64_t count, double beta1, double beta2, float eps, float step_size,
-                         float kept) {
+// 1 - beta is taken in float64: for a beta of .999 float32 would lose two digits of it. So is the sum that p and its
+// remainder r make, for Jittor's compiler flags would let the remainder cancel.
+static inline void adamw(const float* p, const float* r, const float* m, const float* v, const float* g, float* new_p,
+                         float* new_r, float* new_m, float* new_v, int64_t count, double beta1, double beta2, float eps,
+                         float step_size, double kept) {
     const float old1 = beta1, old2 = beta2, new1 = 1 - beta1, new2 = 1 - beta2;
     for (int64_t i = 0; i < count; i++) {
         new_m[i] = old1 * m[i] + new1 * g[i];
         new_v[i] = old2 * v[i] + new2 * g[i] * g[i];
-        new_p[i] = (p[i] - step_size * new_m[i] / (std::sqrt(new_v[i]) + eps)) * kept;
+        const double exact = ((double)p[i] + r[i] - step_size * new_m[i] / (std::sqrt(new_v[i]) + eps)) * kept;
+        new_p[i] = (float)exact;
+        new_r[i] = (float)(exact - new_p[i]);
     }
 }
 

@@ -170,23 +170,26 @@ static inline void cross_entropy_rows(float* logits, const int* targets, float* 
     cross_entropy_kernel<<<rows, LOSS_THREADS>>>(logits, targets, losses, vocabulary, smoothing, gradient, scale);
 }
 
-static __global__ void adamw_kernel(const float* p, const float* g, const float* m, const float* v, float* new_p,
-                                    float* new_m, float* new_v, int64_t count, float old1, float new1, float old2,
-                                    float new2, float eps, float step_size, float kept) {
+static __global__ void adamw_kernel(const float* p, const float* r, const float* m, const float* v, const float* g,
+                                    float* new_p, float* new_r, float* new_m, float* new_v, int64_t count, float old1,
+                                    float new1, float old2, float new2, float eps, float step_size, double kept) {
     const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
     if (i >= count) return;
     const float first = old1 * m[i] + new1 * g[i], second = old2 * v[i] + new2 * g[i] * g[i];
     new_m[i] = first;
     new_v[i] = second;
-    new_p[i] = (p[i] - step_size * first / (sqrtf(second) + eps)) * kept;
+    const double exact = ((double)p[i] + r[i] - step_size * first / (sqrtf(second) + eps)) * kept;
+    new_p[i] = (float)exact;
+    new_r[i] = (float)(exact - new_p[i]);
 }
 
-// 1 - beta is taken in float64: for a beta of .999 float32 would lose two digits of it.
-static inline void adamw(const float* p, const float* g, const float* m, const float* v, float* new_p, float* new_m,
-                         float* new_v, int64_t count, double beta1, double beta2, float eps, float step_size,
-                         float kept) {
-    adamw_kernel<<<blocks_of(count, 256), 256>>>(p, g, m, v, new_p, new_m, new_v, count, beta1, 1 - beta1, beta2,
-                                                 1 - beta2, eps, step_size, kept);
+// 1 - beta is taken in float64: for a beta of .999 float32 would lose two digits of it. So is the sum that p and its
+// remainder r make.
+static inline void adamw(const float* p, const float* r, const float* m, const float* v, const float* g, float* new_p,
+                         float* new_r, float* new_m, float* new_v, int64_t count, double beta1, double beta2, float eps,
+                         float step_size, double kept) {
+    adamw_kernel<<<blocks_of(count, 256), 256>>>(p, r, m, v, g, new_p, new_r, new_m, new_v, count, beta1, 1 - beta1,
+                                                 beta2, 1 - beta2, eps, step_size, kept);
 }
 
 static __global__ void scale_kernel(const float* x, const float* factor, float* y, int64_t count) {

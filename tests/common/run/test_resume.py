@@ -256,6 +256,15 @@ def test_another_frameworks_state_is_refused(arguments):
         run_training(arguments, lambda arguments: steps)
 
 
+def test_a_state_with_other_arrays_is_refused(arguments):
+    arguments.resume, arguments.state_minutes = True, OFTEN
+    cut_off(arguments, raising(6))
+    steps = made_up_steps([])(arguments)
+    steps = replace(steps, state=lambda: {"weight": np.zeros(1), "remainder": np.zeros(1), "steps": np.zeros(1)})
+    with pytest.raises(UserError, match="state.5.safetensors: was written by another version of the program; start"):
+        run_training(arguments, lambda arguments: steps)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_so_many_states_are_kept_until_the_end(arguments, count):
     arguments.keep_last, arguments.state_minutes = count, OFTEN
