@@ -26,8 +26,8 @@ class AdamW:
 
     Attributes:
         values, remainders, first_moments, second_moments: lists of arrays, all parameters' elements in the parameters'
-            order. A remainder is what the float32 value has lost to rounding (Kahan 1965): else an update's rounding
-            is the larger part of what parts two trainings that compute the same.
+            order. A remainder is what the float32 value has lost to rounding (Kahan 1965); without it the roundings of
+            updates add up, and part two trainings that compute the same.
     """
 
     first_scale, growth_interval = 65536.0, 2000

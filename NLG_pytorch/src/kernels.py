@@ -45,8 +45,7 @@ def store(parameter, array, is_frozen):
     """Copies a numpy array into a parameter of its shape; one that is trained becomes float32."""
     if not is_frozen:
         parameter.data = torch.empty(array.shape, device=parameter.device)
-    with torch.no_grad():
-        parameter.copy_(torch.from_numpy(array))
+    parameter.data.copy_(torch.from_numpy(array))
 
 
 def stored(parameter):
@@ -294,8 +293,7 @@ def add_gradients(sums, loss, parameters, loss_scale=None):
 
 def cleared(sums):
     """Returns the sums of gradients, emptied."""
-    sums[0].zero_()
-    return sums
+    return [sums[0].zero_()]
 
 
 def packed(sums):
@@ -326,8 +324,7 @@ def is_finite(number):
 
 def scaled(arrays, factor):
     """Returns every array times ``factor``, a number on the device."""
-    arrays[0] *= factor
-    return arrays
+    return [arrays[0].mul_(factor)]
 
 
 @torch.no_grad()

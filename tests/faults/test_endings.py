@@ -206,6 +206,7 @@ from common.errors import run_main
 from common.signals import Stop
 
 def main(argv):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
     with Stop(print), multiprocessing.get_context("fork").Pool(1) as pool:
         for number in (signal.SIGTERM, signal.SIGINT):
             print(pool.apply(signal.getsignal, (number,)) in (signal.SIG_DFL, signal.default_int_handler))
