@@ -103,7 +103,8 @@ def steps_of(arguments, model, is_saved, write):
             write(path, arrays, step)
 
     return Steps(train=train if processes.count() == 1 else train_together, validate=validate, save=save,
-                 state=optimizer.state_arrays, load_state=optimizer.load_state_arrays,
+                 state=optimizer.state_arrays, state_names=optimizer.state_names(),
+                 load_state=optimizer.load_state_arrays,
                  peak_memory_bytes=device.peak_memory_bytes, description=device.describe())
 
 

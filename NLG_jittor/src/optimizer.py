@@ -82,6 +82,10 @@ class AdamW:
         elements = {name: kernels.elements_of(getattr(self, name)) for name in self.ELEMENTS}
         return elements | {name: np.array(float(getattr(self, name))) for name in self.counters()}
 
+    def state_names(self):
+        """Returns the names of what state_arrays returns."""
+        return [*self.ELEMENTS, *self.counters()]
+
     def load_state_arrays(self, arrays):
         """Goes on from what state_arrays returned; in place, for recorded steps work on the same memory."""
         for name in self.ELEMENTS:

@@ -189,7 +189,7 @@ def state_to_resume(arguments, settings):
 
 
 def check_writer(state, framework, names):
-    """Checks that a State is of this framework, and has the arrays of these names, which its Steps want.
+    """Checks that a State is of this framework, and has the arrays of these names.
 
     Raises:
         UserError: it is the other's, or another version's.

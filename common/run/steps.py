@@ -15,6 +15,7 @@ class Steps:
         validate: ``(batch) -> loss`` without label smoothing and dropout.
         save: ``(path, step) -> None`` writes a checkpoint; every process calls it, and the first one writes.
         state: ``() -> {name: numpy array}``, all that ``train`` changes.
+        state_names: of what ``state`` returns.
         load_state: ``(arrays) -> None`` goes on from what ``state`` returned, to the same bits.
         peak_memory_bytes: peak memory so far.
         description: ``{framework, version, device, precision}``.
@@ -25,6 +26,7 @@ class Steps:
     validate: Callable
     save: Callable
     state: Callable
+    state_names: list[str]
     load_state: Callable
     peak_memory_bytes: Callable
     description: dict

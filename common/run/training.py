@@ -112,7 +112,7 @@ def run_training(arguments, prepare, task=None):
         state = state_to_resume(arguments, settings)
         steps = prepare(arguments)
         if state:
-            check_writer(state, steps.description["framework"], steps.state())
+            check_writer(state, steps.description["framework"], steps.state_names)
             steps.load_state(state.arrays)
             state.progress.resumed_at.append(state.progress.step)
         processes.gather(None)  # all have read what the first one now removes

@@ -36,6 +36,6 @@ def made_up_steps(shares, saved):
             file.write(str(step))
 
     steps = Steps(train=lambda batch, rate, is_update: float(len(batch.offsets)), validate=None, save=save,
-                  state=lambda: {}, load_state=lambda arrays: None, peak_memory_bytes=lambda: 1 << 20,
+                  state=lambda: {}, state_names=[], load_state=lambda arrays: None, peak_memory_bytes=lambda: 1 << 20,
                   description={"framework": "made up"}, evaluate=evaluate)
     return lambda arguments: steps

@@ -32,6 +32,7 @@ def made_up_steps(seen, losses=lambda step: 2.0 - step / 10, valid_loss=1.5):
         weight[...], steps_done[...] = arrays["weight"], arrays["steps"]
 
     steps = Steps(train=train, validate=lambda batch: 3 * (valid_loss() if callable(valid_loss) else valid_loss),
-                  save=save, state=lambda: {"weight": weight.copy(), "steps": steps_done.copy()}, load_state=load_state,
+                  save=save, state=lambda: {"weight": weight.copy(), "steps": steps_done.copy()},
+                  state_names=["weight", "steps"], load_state=load_state,
                   peak_memory_bytes=lambda: 1 << 20, description={"framework": "made up"})
     return lambda arguments: steps
