@@ -57,6 +57,28 @@ def on_device():
     device.set_up(DEVICE, 1, "fp32")
 
 
+@pytest.fixture(params=["fp32", "fp64"])
+def allowed(on_device, request):
+    """The tree under test in fp32 and in fp64: ``allowed(tolerance)`` is a tolerance of fp32; in fp64 each is 1e-12."""
+    import device
+
+    device.set_up(DEVICE, 1, request.param)
+    return lambda tolerance: 1e-12 if request.param == "fp64" else tolerance
+
+
+@pytest.fixture
+def agree(allowed):
+    """``agree(found, expected)`` holds an array of the tree under test, in fp32 and fp64, to its formula in float64."""
+    import device
+
+    # Of the largest element; by default that of float32 sums of some hundred products.
+    def check(found, expected, tolerance=2e-6):
+        found = found if isinstance(found, np.ndarray) else device.to_numpy(found)
+        assert found.shape == expected.shape and np.abs(expected).max() > 0
+        assert np.abs(found - expected).max() <= allowed(tolerance) * np.abs(expected).max()
+    return check
+
+
 @pytest.fixture(scope="session")
 def oracle():
     """The arrays of tests/oracles/make_oracle.py by name."""

@@ -27,8 +27,8 @@ from optimizer import AdamW
 
 
 def copied(array):
-    """Copies an array to the host, as float32; what the framework does to its own one later changes nothing here."""
-    return device.to_numpy(array.float()).copy()
+    """Copies an array to the host, in real_dtype; what the framework does to its own one later changes nothing here."""
+    return device.to_numpy(array.cast(device.real_dtype())).copy()
 
 
 def copied_all(arrays):
@@ -102,7 +102,8 @@ def first_step(arguments, backbone, lora, batch):
     gradients = list(map(copied, optimizer.gradients))
     update(optimizer, arguments, arguments.lr)
     return {"gradients": gradients, "first_moments": list(map(copied, optimizer.first_moments)),
-            "second_moments": list(map(copied, optimizer.second_moments)), "weights": lora_state_dict(model)}
+            "second_moments": list(map(copied, optimizer.second_moments)),
+            "values": list(map(copied, optimizer.values)), "weights": lora_state_dict(model)}
 
 
 def train(arguments, backbone, lora, batches, rates):

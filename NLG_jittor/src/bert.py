@@ -109,9 +109,9 @@ class BertSpanModel(LoadedModule):
         number_layers(self)
 
     def logits(self, batch, layout):
-        """Returns ``(count, 2)``, float32: how likely a span starts, and ends, at each token of a batch."""
+        """Returns ``(count, 2)``: how likely a span starts, and ends, at each token of a batch."""
         hidden = self.bert(batch, layout)
-        return kernels.linear(self.dropout(hidden, batch), self.heads.weight, self.heads.bias).float()
+        return kernels.linear(self.dropout(hidden, batch), self.heads.weight, self.heads.bias)
 
     def loss(self, batch, label_smoothing):
         """The sum over the queries of weight times ``encoder_kernels.span_losses``.

@@ -22,7 +22,7 @@ def set_up(device, random_seed, precision):
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         random_seed: for LoRA's dropout.
-        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+        precision: one of common.precisions.
 
     Raises:
         UserError: ``cuda`` was asked for and there is none, or ``tf32`` on a CPU.
@@ -38,7 +38,8 @@ def set_up(device, random_seed, precision):
     _precision = precision
     jt.flags.use_cuda = int(use_cuda)
     compile_alone(jt, use_cuda)
-    jt.flags.use_tensorcore = int(precision != "fp32")  # for what remains of Jittor's own products
+    jt.flags.auto_convert_64_to_32 = int(precision != "fp64")
+    jt.flags.use_tensorcore = int(precision not in ("fp32", "fp64"))  # for what remains of Jittor's own products
     seed(random_seed)
 
 
@@ -48,8 +49,13 @@ def on_gpu():
 
 
 def precision():
-    """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
+    """Returns the precision, one of common.precisions."""
     return _precision
+
+
+def real_dtype():
+    """Returns the dtype of all arrays but indices, and of weights that are stored in 16 bits."""
+    return "float64" if _precision == "fp64" else "float32"
 
 
 def seed(value):
@@ -69,8 +75,13 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int32, other numbers float32."""
-    return jt.array(np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32))
+    """Copies a numpy array to the chosen device; integers become int32, other numbers real_dtype."""
+    return jt.array(np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else real_dtype()))
+
+
+def number(value):
+    """Returns a number as Jittor's own operations take it: a plain one they would round to float32."""
+    return jt.array(np.array([value])) if _precision == "fp64" else value
 
 
 def arange(count):

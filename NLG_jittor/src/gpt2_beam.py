@@ -34,7 +34,7 @@ class State:
             kept = cache[origins] if self.step > 0 else None
             if self.step % GROWTH > 0:
                 return kept
-            room = jt.zeros((len(origins), cache.shape[1], GROWTH, cache.shape[3]))
+            room = jt.zeros((len(origins), cache.shape[1], GROWTH, cache.shape[3]), dtype=cache.dtype)
             return room if kept is None else jt.concat([kept, room], dim=2)
 
         if self.step % GROWTH == 0:
@@ -74,8 +74,8 @@ def top_tokens(logits, penalised, banned, repetition_penalty, count):
     with jt.no_grad():
         if len(penalised[0]):
             rows, tokens = device.from_numpy(penalised[0]), device.from_numpy(penalised[1])
-            chosen = logits[rows, tokens]
-            logits[rows, tokens] = jt.ternary(chosen < 0, chosen * repetition_penalty, chosen / repetition_penalty)
+            chosen, penalty = logits[rows, tokens], device.number(repetition_penalty)
+            logits[rows, tokens] = jt.ternary(chosen < 0, chosen * penalty, chosen / penalty)
         if len(banned[0]):
             logits[device.from_numpy(banned[0]), device.from_numpy(banned[1])] = kernels.MASKED
         log_probabilities, tokens = kernels.top_k(kernels.log_softmax(logits), count)

@@ -1,9 +1,9 @@
 """The operations that are tuned for Jittor: what the models call as ``kernels.X``, the same names as in the other tree.
 
 Jittor would compute in many small operations what is one call of torch's; here it is one kernel, with its gradient
-(kernel_sources/). Arrays are float32 and indices int32. In ``bf16`` and ``fp16`` both operands of a product with a
-weight are rounded to 16 bits, and a GPU stores such weights in 16 bits where they are frozen (``frozen``); sums are
-float32.
+(kernel_sources/). Arrays are float32, in ``fp64`` float64, and indices int32. In ``bf16`` and ``fp16`` both operands
+of a product with a weight are rounded to 16 bits, and a GPU stores such weights in 16 bits where they are frozen
+(``frozen``); sums are float32.
 """
 
 import functools
@@ -35,19 +35,19 @@ def embedding_weight(*shape):
 
 def frozen(array):
     """Returns a weight ``(rows, columns)`` as products want it: rounded, and on a GPU stored, in their precision."""
-    return functions.rounded(jt.array(array))
+    return functions.rounded(device.from_numpy(array))
 
 
 def store(parameter, array, is_frozen):
     """Copies a numpy array into a parameter of its shape."""
-    parameter.assign(frozen(array) if is_frozen and array.ndim == 2 else jt.array(array))
+    parameter.assign(frozen(array) if is_frozen and array.ndim == 2 else device.from_numpy(array))
 
 
 def stored(parameter):
     """Returns what a parameter holds, as a float32 numpy array."""
     array = parameter.numpy()
     if array.dtype != np.uint16:
-        return array.copy()
+        return array.astype(np.float32)
     if device.precision() == "fp16":
         return array.view(np.float16).astype(np.float32)
     return (array.astype(np.uint32) << 16).view(np.float32)
@@ -55,7 +55,7 @@ def stored(parameter):
 
 def embedding(indices, weight):
     """Returns ``weight[indices]``, ``(*indices.shape, width)``, float32."""
-    if weight.dtype == "float32":
+    if weight.dtype != "uint16":
         return functions.TakeRows.apply(weight, indices.reshape(-1)).reshape(*indices.shape, weight.shape[1])
     result, = run('take_weights(in0_p, in1_p, out0_p, in0->num, in1_shape1, (int)data["precision"]);',
                   [indices, weight], [(*indices.shape, weight.shape[1])])
@@ -138,11 +138,13 @@ def free_positions_mask(step, room):
 
 def softmax(scores, dtype):
     """Softmax over the last axis, in ``dtype``."""
-    return nn.softmax(scores, dim=-1)
+    return functions.softmax_rows(scores, False) if dtype == "float64" else nn.softmax(scores, dim=-1)
 
 
 def log_softmax(logits):
     """Log-probabilities of each row; the sum over the vocabulary runs in float64."""
+    if logits.dtype == "float64":
+        return functions.softmax_rows(logits, True)
     shifted = logits - logits.max(dim=1, keepdims=True)
     return shifted - shifted.exp().float64().sum(1).float32().log().reshape(-1, 1)
 
@@ -168,7 +170,7 @@ def logits(hidden, weight):
     weight = functions.rounded(weight)
     result, _ = run(
         "weight_product(in0_p, in1_p, out0_p, in0_shape0, in0_shape1, in1_shape0, true, 0.f, "
-        '(int)data["precision"], (float*)out1_p);', [hidden, weight],
+        '(int)data["precision"], (real*)out1_p);', [hidden, weight],
         [(hidden.shape[0], weight.shape[0]), scratch(hidden.shape)])
     return result
 
@@ -206,7 +208,7 @@ def zeros_like(arrays):
 
 
 def elements_of(arrays):
-    """Returns all elements of some arrays, one array after another, as one float32 numpy array; none of None."""
+    """Returns all elements of some arrays, one array after another, as one numpy array; none of None."""
     return np.concatenate([np.zeros(0, np.float32), *(array.numpy().reshape(-1) for array in arrays or ())])
 
 
@@ -241,7 +243,7 @@ def add_gradients(sums, loss, parameters, loss_scale=None):
     """Returns the sums of gradients with those of ``loss``, a scalar, which is scaled meanwhile."""
     gradients = jt.grad(loss if loss_scale is None else loss * loss_scale, parameters)
     if loss_scale is not None:
-        gradients = scaled(gradients, jt.array([1.0 / loss_scale]))
+        gradients = scaled(gradients, device.from_numpy(np.array([1.0 / loss_scale])))
     return gradients if sums is None else [total + gradient for total, gradient in zip(sums, gradients)]
 
 
@@ -255,7 +257,7 @@ def packed(sums):
     places = np.cumsum([0, *(total.numel() for total in sums)])
     source = "".join(f"scale(in{i}_p, in{len(sums)}_p, out0_p + {place}, in{i}->num);\n"
                      for i, place in enumerate(places[:-1]))
-    array, = run(source, [*sums, jt.array([1.0])], [(int(places[-1]),)])
+    array, = run(source, [*sums, device.from_numpy(np.ones(1))], [(int(places[-1]),)])
     return array
 
 
@@ -263,7 +265,7 @@ def unpacked(array, sums):
     """Returns an array of ``packed`` as sums of gradients of the shapes of ``sums``."""
     places = np.cumsum([0, *(total.numel() for total in sums)])
     source = "".join(f"scale(in0_p + {place}, in1_p, out{i}_p, out{i}->num);\n" for i, place in enumerate(places[:-1]))
-    return run(source, [array, jt.array([1.0])], [total.shape for total in sums])
+    return run(source, [array, device.from_numpy(np.ones(1))], [total.shape for total in sums])
 
 
 def squared_norm(arrays):
@@ -273,6 +275,15 @@ def squared_norm(arrays):
         source = "".join(f"add_squares(in{i}_p, in{i}->num, out0_p, out1_p);\n" for i in range(len(some)))
         parts.append(run("set_zero(out0_p, 8);\n" + source, some, [((1,), "float64"), ((512,), "float64")])[0])
     return functools.reduce(operator.add, parts)
+
+
+def clip_factor(squares, max_norm):
+    """Returns what to multiply arrays by whose squares add up to ``squares``, for a norm of at most max_norm.
+
+    On a GPU Jittor's own square root of float64 is that of float32.
+    """
+    factor, = run('clip_factor(in0_p, out0_p, data["max_norm"]);', [squares], [(1,)], max_norm=max_norm)
+    return factor
 
 
 def is_finite(number):
@@ -285,7 +296,7 @@ def is_finite(number):
 
 def scaled(arrays, factor):
     """Returns every array times ``factor``, a number on the device."""
-    results, factor = [], factor.float32()
+    results = []
     for some in groups(arrays):
         count = len(some)
         source = "".join(f"scale(in{i}_p, in{count}_p, out{i}_p, in{i}->num);\n" for i in range(count))

@@ -84,7 +84,7 @@ class Attention(nn.Module):
         prompt_scores = kernels.matmul_transposed(by_context, prompt[0]) + prompt_mask
         prompt_scores = prompt_scores.permute(0, 2, 1, 3).reshape(rows, heads, 1, prompt_length)
         generated_scores = kernels.matmul_transposed(query, key) + kernels.free_positions_mask(step, room)
-        scores = jt.concat([prompt_scores, generated_scores], dim=3) * (1.0 / math.sqrt(head_width))
+        scores = jt.concat([prompt_scores, generated_scores], dim=3) * device.number(1.0 / math.sqrt(head_width))
         weights = kernels.softmax(scores, value.dtype)
         prompt_weights = weights[:, :, :, :prompt_length].reshape(contexts, beam, heads, prompt_length)
         from_prompt = (prompt_weights.permute(0, 2, 1, 3) @ prompt[1]).permute(0, 2, 1, 3)

@@ -1,6 +1,5 @@
 """The classic AdamW, the clipping of gradients and the scaling of the loss."""
 
-import jittor as jt
 import numpy as np
 
 import kernels
@@ -50,8 +49,8 @@ class AdamW:
 
     def clip(self, max_norm):
         """Scales the gradients down to a joint L2 norm of ``max_norm`` (Pascanu et al. 2013, algorithm 1)."""
-        norm = jt.sqrt(kernels.squared_norm(self.gradients))
-        self.gradients = kernels.scaled(self.gradients, jt.clamp(max_norm / (norm + 1e-6), max_v=1.0))
+        factor = kernels.clip_factor(kernels.squared_norm(self.gradients), max_norm)
+        self.gradients = kernels.scaled(self.gradients, factor)
 
     def step(self, learning_rate):
         """Updates the parameters with the accumulated gradients, which then are gone.

@@ -41,9 +41,11 @@ class Group(processes.Processes):
                             f"{sys.prefix}/bin/mpirun")
         self.rank, self.count = here.rank, here.count
 
-        @ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_float), ctypes.c_int64)
-        def add_up(pointer, count):
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+        def add_up(address, count):
             try:
+                number = np.ctypeslib.as_ctypes_type(device.real_dtype())  # which the flags decide later than this
+                pointer = ctypes.cast(address, ctypes.POINTER(number))
                 self.communicator.Allreduce(MPI.IN_PLACE, np.ctypeslib.as_array(pointer, (count,)), op=MPI.SUM)
             except BaseException:  # none gets out of here
                 traceback.print_exc()
@@ -65,10 +67,11 @@ class Group(processes.Processes):
         gradients. Were they fetched here, the GPU would wait for Python at every step.
         """
         # The address of a function is a whole number below 2^53, which data's float64 holds.
-        call = '((void (*)(float*, int64_t))(uintptr_t)data["add_up"])'
-        source = f"memcpy(out0_p, in0_p, in0->num * 4); {call}(out0_p, in0->num);"
+        call = '((void (*)(real*, int64_t))(uintptr_t)data["add_up"])'
+        source = f"memcpy(out0_p, in0_p, in0->num * sizeof(real)); {call}(out0_p, in0->num);"
         if device.on_gpu():
-            source = ("static float* host = nullptr; static int64_t room = 0; const int64_t bytes = in0->num * 4; "
+            source = ("static real* host = nullptr; static int64_t room = 0; "
+                      "const int64_t bytes = in0->num * sizeof(real); "
                       "if (room < bytes) { cudaFreeHost(host); cudaMallocHost((void**)&host, bytes); room = bytes; } "
                       f"cudaMemcpy(host, in0_p, bytes, cudaMemcpyDeviceToHost); {call}(host, in0->num); "
                       "cudaMemcpy(out0_p, host, bytes, cudaMemcpyHostToDevice);")

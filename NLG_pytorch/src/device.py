@@ -20,7 +20,7 @@ def set_up(device, random_seed, precision):
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         random_seed: for LoRA's dropout.
-        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+        precision: one of common.precisions.
 
     Raises:
         UserError: ``cuda`` was asked for and there is none, or ``tf32`` on a CPU.
@@ -52,8 +52,13 @@ def on_gpu():
 
 
 def precision():
-    """Returns the precision of products: ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
+    """Returns the precision, one of common.precisions."""
     return _precision
+
+
+def real_dtype():
+    """Returns the dtype of all arrays but indices and, in 16 bits, of what products take and give."""
+    return torch.float64 if _precision == "fp64" else torch.float32
 
 
 def seed(value):
@@ -72,9 +77,9 @@ def to_device(module_or_tensor):
 
 
 def from_numpy(array):
-    """Copies a numpy array to the chosen device; integers become int32, other numbers float32."""
-    array = np.ascontiguousarray(array, dtype=np.int32 if array.dtype.kind == "i" else np.float32)
-    return torch.from_numpy(array).to(_device, non_blocking=True)
+    """Copies a numpy array to the chosen device; integers become int32, other numbers real_dtype."""
+    dtype = torch.int32 if array.dtype.kind == "i" else real_dtype()
+    return torch.from_numpy(np.ascontiguousarray(array)).to(dtype).to(_device, non_blocking=True)
 
 
 def arange(count):

@@ -45,7 +45,7 @@ def span_losses(logits, targets, layout, label_smoothing):
     added.
 
     Args:
-        logits: ``(count, 2)``, of start and end, float32.
+        logits: ``(count, 2)``, of start and end.
         targets: ``(batch, 2)``, the position of either in its sequence.
         layout: of layout_of.
         label_smoothing: e.

@@ -1,7 +1,7 @@
 """The operations that are tuned for torch: what the models call as ``kernels.X``, the same names as in the other tree.
 
-Sums of logits, losses and layer norms are float32 in every precision. In ``bf16`` and ``fp16`` a frozen weight is
-stored in 16 bits (``frozen_weight``), a trained one is rounded to them at each product, and so are their outputs.
+Arrays are float32, in ``fp64`` float64. In ``bf16`` and ``fp16`` a frozen weight is stored in 16 bits
+(``frozen_weight``), a trained one is rounded to them at each product, and so are their outputs.
 """
 
 import functools
@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.run.dropout import FEATURE, MIX, STREAM, TOKEN
-
 import device
+from kernel_sources import cpu_dropout
 from kernel_sources.attention import attention
 from kernel_sources.products import product
 
@@ -22,7 +21,7 @@ MASKED = -1e9  # what is added to the scores of positions that must not be seen
 
 def product_dtype():
     """Returns the dtype in which the factors of products are stored."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(device.precision(), torch.float32)
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(device.precision(), device.real_dtype())
 
 
 def frozen_weight(*shape):
@@ -42,9 +41,11 @@ def embedding_weight(*shape):
 
 
 def store(parameter, array, is_frozen):
-    """Copies a numpy array into a parameter of its shape; one that is trained becomes float32."""
+    """Copies a numpy array into a parameter of its shape; one that is trained becomes one of real_dtype."""
     if not is_frozen:
-        parameter.data = torch.empty(array.shape, device=parameter.device)
+        parameter.data = torch.empty(array.shape, dtype=device.real_dtype(), device=parameter.device)
+    elif parameter.dtype == torch.float32:
+        parameter.data = parameter.data.to(device.real_dtype())
     parameter.data.copy_(torch.from_numpy(array))
 
 
@@ -54,8 +55,8 @@ def stored(parameter):
 
 
 def embedding(indices, weight):
-    """Returns ``weight[indices]``, ``(*indices.shape, width)``, float32."""
-    return F.embedding(indices, weight).float()
+    """Returns ``weight[indices]``, ``(*indices.shape, width)``, in real_dtype."""
+    return F.embedding(indices, weight).to(device.real_dtype())
 
 
 def take_rows(x, indices):
@@ -80,28 +81,9 @@ def linear(x, weight, bias):
 
 
 @functools.lru_cache
-def placement(enable_lora, scaling, where):
+def placement(enable_lora, scaling, where, dtype):
     """Returns ``(projections, 1, enabled, 1)``: scaling where the enabled one is the projection itself, else 0."""
-    return scaling * torch.eye(len(enable_lora), device=where)[:, None, list(enable_lora), None]
-
-
-def mixed(x):
-    """Returns the scrambled int32 numbers of common.run.dropout.mixed; ``>>`` would fill with the sign."""
-    x = (x ^ ((x >> 16) & 0xFFFF)) * signed(MIX[0])
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * signed(MIX[1])
-    return x ^ ((x >> 16) & 0xFFFF)
-
-
-def signed(number):
-    """Returns the number whose 32 bits, read as a signed one, are those of ``number``."""
-    return (number + 2**31) % 2**32 - 2**31
-
-
-@functools.lru_cache
-def feature_keys(heads, width, where):
-    """Returns ``(heads, 1, width)`` int32, what a feature adds to its token's number; made once, as it costs time."""
-    features = torch.arange(width, device=where) * heads + torch.arange(heads, device=where)[:, None, None]
-    return features.int() * signed(FEATURE)
+    return scaling * torch.eye(len(enable_lora), device=where, dtype=dtype)[:, None, list(enable_lora), None]
 
 
 def dropped_out(x, dropout):
@@ -118,12 +100,7 @@ def dropped_out(x, dropout):
         from kernel_sources.dropout import Dropped  # Triton, which a torch for processors alone does not bring
 
         return Dropped.apply(x, dropout)
-    by_head = x if x.dim() == 4 else x[None, None]
-    stream = mixed(dropout.step_key + signed((dropout.stream + 1) * STREAM))
-    tokens = mixed(dropout.token_keys * signed(TOKEN) + stream).view(len(by_head), 1, -1, 1)
-    h = tokens + feature_keys(by_head.shape[1], by_head.shape[3], x.device)
-    h = ((h >> 15) & 0x1FFFF).bitwise_xor_(h).mul_(signed(MIX[1]))
-    return x * ((h >= dropout.threshold) * dropout.kept_factor).to(x.dtype).view_as(x)
+    return cpu_dropout.dropped_out(x, dropout)
 
 
 def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
@@ -144,7 +121,7 @@ def lora_linear(x, weight, bias, lora_A, lora_B, enable_lora, scaling, dropout):
     result = product(flat, weight, bias)
     # scaling * lora_B as one (out, enabled * r) matrix, 0 where there is no update: one product for all projections.
     blocks = lora_B.view(enabled, -1, r).transpose(0, 1)
-    spread = (placement(enable_lora, scaling, x.device) * blocks).reshape(-1, enabled * r)
+    spread = (placement(enable_lora, scaling, x.device, lora_B.dtype) * blocks).reshape(-1, enabled * r)
     update = dropped_out(flat, dropout) @ lora_A.T.to(flat.dtype)
     result.addmm_(update, spread.T.to(flat.dtype))
     return result.view(*x.shape[:-1], -1)
@@ -201,8 +178,8 @@ def top_k(x, count):
 
 
 def logits(hidden, weight):
-    """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``, float32."""
-    return (hidden.to(product_dtype()) @ weight.to(product_dtype()).T).float()
+    """Returns ``hidden @ weight.T``: ``(count, width)`` to ``(count, vocabulary)``, in real_dtype."""
+    return (hidden.to(product_dtype()) @ weight.to(product_dtype()).T).to(device.real_dtype())
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -256,7 +233,7 @@ def zeros_like(arrays):
 
 
 def elements_of(arrays):
-    """Returns all elements of some arrays, one array after another, as one float32 numpy array."""
+    """Returns all elements of some arrays, one array after another, as one numpy array."""
     return np.concatenate([device.to_numpy(array).reshape(-1) for array in arrays])
 
 
@@ -315,6 +292,11 @@ def pieces(*lists):
 def squared_norm(arrays):
     """Returns the sum of the squares of all elements, float64; not finite where one of them is not."""
     return sum((piece.double() ** 2).sum() for [piece] in pieces(arrays))
+
+
+def clip_factor(squares, max_norm):
+    """Returns what to multiply arrays by whose squares add up to ``squares``, for a norm of at most max_norm."""
+    return torch.clamp(max_norm / (torch.sqrt(squares) + 1e-6), max=1.0)
 
 
 def is_finite(number):

@@ -4,6 +4,11 @@ Each bound is about four times what was measured between the two trees on gpt2.n
 flags of ``bash scripts/align.sh``: rounding differs from machine to machine, and a fault is far larger. Where products
 take 16-bit or tf32 factors, a bound is a number of units in the last place of those: about twice what was measured in
 bf16 and fp16, on a processor too, and four where that is less. tf32 was not measured; it has the bounds of its digits.
+
+In fp64 a bound is that of float32 times FLOAT64, which is at least four times what was measured: 2^-29 for the digits,
+and 8 for Jittor's plain loops on a processor, which add up a whole vocabulary in one number (4.6e-14 measured of the
+gradient through the logits, which are 16 times as many units in the last place as in float32). Weights are as in a
+checkpoint, float32 in a dump too, where two numbers that differ in the last place of float64 may be neighbours.
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +20,8 @@ FLOOR_REASON = (f"A training may also differ by {FLOOR_FACTOR} times its noise f
 EDGE = 1e-4  # a noise floor above this is that of a training past the edge of stability
 EDGE_NOTE = "past the edge of stability, where steps show little: give a lower --lr"
 SIGNIFICANDS = {"tf32": 11, "bf16": 8, "fp16": 11}  # bits
+FLOAT64 = 2.0 ** -26
+SHOWN = {"weights": 2.0 ** -24}  # the least that a difference of float32 numbers says of numbers of float64
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Bound:
 
     Attributes:
         value: in float32.
-        units: in other precisions, in units in the last place of the factors.
+        units: where factors are short, in units in the last place of them.
         measure: which of a Difference's numbers it bounds, ``relative``, ``rms`` or ``max_abs``.
         reason: what was measured in float32, and why it is not less.
     """
@@ -52,8 +59,10 @@ BOUNDS = {
 
 
 def bound_of(name: str, precision: str) -> Bound:
-    """Returns the Bound of a kind of arrays, with the value that it has in a precision of products."""
+    """Returns the Bound of a kind of arrays, with the value that it has in a precision."""
     bound = BOUNDS[name]
+    if precision == "fp64":
+        return replace(bound, value=max(bound.value * FLOAT64, SHOWN.get(name, 0.0)))
     if precision not in SIGNIFICANDS:
         return bound
     return replace(bound, value=max(bound.value, bound.units * 2.0 ** -SIGNIFICANDS[precision]))

@@ -46,8 +46,9 @@ class Probes:
             LoRA, ones through its dropout.
         trace: ``(lora, batch, others) -> (operations, loss, gradients)``: a forward pass of training; others as for
             trace.Trace, and there are no gradients where they are given.
-        first_step: ``(lora, batch) -> {"gradients", "first_moments", "second_moments", "weights"}``: one update at the
-            full learning rate; lists of arrays, as an optimiser holds them, and the weights by name.
+        first_step: ``(lora, batch) -> {"gradients", "first_moments", "second_moments", "values", "weights"}``: one
+            update at the full learning rate; lists of arrays, as an optimiser holds them, of which the values are the
+            weights, in fp64 of float64; and the weights by name, float32.
         train: ``(lora, batches, rates) -> (losses, {name: array})``: training as gpt2_ft.py does it, and LoRA's weights
             behind it.
         search_model: ``({name: array} of the merged weights) -> SearchModel``.
@@ -116,10 +117,15 @@ def without_zeros(lora: Arrays) -> Arrays:
             for name, array in lora.items()}
 
 
-def nudged(lora: Arrays) -> Arrays:
+def nudged(lora: Arrays, precision: str) -> Arrays:
     """Returns LoRA weights whose first ``lora_A`` has each element one unit in the last place higher."""
     first = next(name for name in lora if name.endswith("lora_A"))
-    return {**lora, first: np.nextafter(lora[first], np.float32(np.inf))}
+    return {**lora, first: next_up(lora[first], precision)}
+
+
+def next_up(array: np.ndarray, precision: str) -> np.ndarray:
+    """Returns float32 numbers one unit in the last place higher: in fp64 one of float64, as small as its rounding."""
+    return np.nextafter(array.astype(np.float64) if precision == "fp64" else array, np.float32(np.inf))
 
 
 def first_pass(arguments, lora: Arrays, batch: Batch, probes: Probes, inputs: Dump | None) -> Arrays:
@@ -136,14 +142,15 @@ def first_pass(arguments, lora: Arrays, batch: Batch, probes: Probes, inputs: Du
     return {**arrays, **prefixed("backward/", by_name(shapes, step["gradients"])),
             **prefixed("optimiser/first_moment/", by_name(shapes, step["first_moments"])),
             **prefixed("optimiser/second_moment/", by_name(shapes, step["second_moments"])),
-            **prefixed("optimiser/change/", {name: array - lora[name] for name, array in step["weights"].items()})}
+            **prefixed("optimiser/change/", {name: array - lora[name]
+                                             for name, array in by_name(shapes, step["values"]).items()})}
 
 
 def training(arguments, lora: Arrays, batches: list[Batch], rates: list[float],
              probes: Probes) -> tuple[Arrays, Arrays]:
     """Trains twice, from the run's first weights and from nudged ones; returns the first one's weights and arrays."""
     losses, weights = probes.train(lora, batches, rates)
-    nudged_losses, nudged_weights = probes.train(nudged(lora), batches, rates)
+    nudged_losses, nudged_weights = probes.train(nudged(lora, arguments.precision), batches, rates)
     return weights, {"steps/losses": np.array(losses), "steps/nudged_losses": np.array(nudged_losses),
                      **prefixed("steps/weights/", weights), **prefixed("steps/nudged_weights/", nudged_weights)}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common.align.bounds import BOUNDS, FLOOR_REASON
+from common.align.bounds import BOUNDS, FLOOR_REASON, bound_of
 from common.align.causes import Cause
 from common.align.compare import Comparison, Point
 from common.align.differences import Difference
@@ -112,9 +112,9 @@ def markdown(comparison: Comparison) -> str:
         if len(point.differences) > 1:
             lines += [f"## Arrays: {point.name}", "", *differences_table(point.differences)]
     lines += ["## Bounds", "", *table(
-        ["of", "in float32", "else, in units of the factors", "measure", "why"],
-        [(name, f"{bound.value:.1e}", str(bound.units), bound.measure, bound.reason)
-         for name, bound in BOUNDS.items()])]
+        ["of", "in float32", "in float64", "else, in units of the factors", "measure", "why, in float32"],
+        [(name, f"{bound.value:.1e}", f"{bound_of(name, 'fp64').value:.1e}", str(bound.units), bound.measure,
+          bound.reason) for name, bound in BOUNDS.items()])]
     lines += [FLOOR_REASON, "", "## Flags", "", "```"]
     lines += [f"--{name} {value}" for name, value in comparison.first["flags"].items()]
     return "\n".join([*lines, "```"]) + "\n"

@@ -8,6 +8,7 @@ from common import frameworks
 PROGRAMS = ("train", "eval", "beam")
 
 PEFT = "peft"  # Hugging Face's, the baseline
+PEFT_PRECISIONS = ("fp32", "tf32", "bf16")  # a flag or a line of a user's; fp16 would need a loss scaler too
 NAMES = {**frameworks.NAMES, PEFT: "PEFT"}
 
 LONG = 512  # tokens of a long row

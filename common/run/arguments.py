@@ -283,8 +283,8 @@ def training_arguments(argv, description):
     """Parses the command line of training.
 
     Returns:
-        The namespace of all flags, with ``card`` (ModelCard), ``lora`` (LoraSettings) and ``precision`` (fp32, tf32,
-        bf16 or fp16) beside them; ``i_steps`` and ``i_lrs`` are lists.
+        The namespace of all flags, with ``card`` (ModelCard), ``lora`` (LoraSettings) and ``precision`` (one of
+        common.precisions) beside them; ``i_steps`` and ``i_lrs`` are lists.
 
     Raises:
         UserError: a value is out of range, or a flag of the original has no effect here.

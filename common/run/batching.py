@@ -42,7 +42,7 @@ class Batch(Packed):
     Attributes:
         loss_positions: ``(losses,)`` int32, which of the tokens carry a loss.
         loss_targets: ``(losses,)`` int32, the token that each of them should predict.
-        loss_weights: ``(losses,)`` float32, the share of each in the batch's loss.
+        loss_weights: ``(losses,)`` float64, the share of each in the batch's loss.
         step_key: ``(1,)`` int32, of common.run.dropout.step_key.
         token_keys: ``(count,)`` int32, of common.run.dropout.token_keys.
     """
@@ -155,7 +155,7 @@ def make_batch(rows, seq_len, objective="clm", batch_size=None, step_key=NO_STEP
     batch_counts = np.add.reduceat(counts, range(0, len(rows), batch_size or len(rows)))
     weights = np.repeat(1.0 / ((batch_counts if targets is None else targets) + 0.0001), batch_counts)
     return Batch(**vars(packed), loss_positions=np.array(positions, np.int32),
-                 loss_targets=np.array(tokens, np.int32), loss_weights=weights.astype(np.float32), step_key=step_key,
+                 loss_targets=np.array(tokens, np.int32), loss_weights=weights, step_key=step_key,
                  token_keys=token_keys(np.repeat(np.arange(first_row, first_row + len(rows)), np.diff(packed.offsets)),
                                        packed.position_ids))
 

@@ -24,6 +24,7 @@ REFUSED = {
     "predict_with_generate": ELSEWHERE, "do_predict": ELSEWHERE,
     "pre_seq_len": "prefix tuning is not offered, LoRA alone", "prefix_projection": "prefix tuning is not offered",
     "quantization_bit": "weights are not quantized; bf16 halves them",
+    "fp64": "ChatGLM2 is computed in fp32, tf32, bf16 and fp16 alone; GPT-2's and BERT's programs have fp64",
 }
 # Names of other programs for what has another name here.
 SYNONYMS = {"learning_rate": ("lr",), "lora_r": ("lora_rank", "lora_dim", "r"), "output_dir": ("work_dir",),

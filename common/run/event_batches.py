@@ -18,7 +18,7 @@ class QueryBatch(Packed):
         token_type_ids: ``(count,)`` int32, 0 or 1.
         targets: ``(batch, 2)`` int32, the positions in the query of the gold span's first and last token; both are the
             first [SEP]'s where there is no such argument.
-        loss_weights: ``(batch,)`` float32, the share of each query in the batch's loss, which is the sum over the
+        loss_weights: ``(batch,)`` float64, the share of each query in the batch's loss, which is the sum over the
             queries of weight times (cross-entropy of the start + that of the end), each over all tokens of the query.
         step_key: ``(1,)`` int32, of common.run.dropout.step_key.
         token_keys: ``(count,)`` int32, of common.run.dropout.token_keys.
@@ -44,7 +44,7 @@ class QueryBatch(Packed):
         return replace(self, **tokens, offsets=np.append(self.offsets, np.int32(count + more)),
                        length=longest + -longest % max(1, multiple // 2),
                        targets=np.pad(self.targets, ((0, 1), (0, 0))),
-                       loss_weights=np.append(self.loss_weights, np.float32(0)))
+                       loss_weights=np.append(self.loss_weights, 0.0))
 
 
 def make_query_batch(queries: Sequence[Query], targets: Sequence[int] | None = None,
@@ -63,7 +63,7 @@ def make_query_batch(queries: Sequence[Query], targets: Sequence[int] | None = N
     keys = token_keys(np.repeat(np.arange(len(queries)), np.diff(packed.offsets)), packed.position_ids)
     return QueryBatch(
         **vars(packed), token_type_ids=np.concatenate([query.token_types for query in queries]).astype(np.int32),
-        targets=np.array(positions, np.int32), loss_weights=np.full(len(queries), 1 / len(queries), np.float32),
+        targets=np.array(positions, np.int32), loss_weights=np.full(len(queries), 1 / len(queries)),
         step_key=step_key, token_keys=keys)
 
 

@@ -22,7 +22,15 @@ import time
 from pathlib import Path
 
 from common.bench.bench_report import case_line, key_of, middle_round, write_table
-from common.bench.cases import EVERY_ROW_LONG, LONG, PADDED_TO_LONG, PADDED_TO_LONGEST, PEFT, PROGRAMS
+from common.bench.cases import (
+    EVERY_ROW_LONG,
+    LONG,
+    PADDED_TO_LONG,
+    PADDED_TO_LONGEST,
+    PEFT,
+    PEFT_PRECISIONS,
+    PROGRAMS,
+)
 from common.bench.gpu_monitor import Watch, find_gpu
 from common.data.sampling import RATIO_TEXT
 from common.drivers.commands import relative
@@ -161,7 +169,7 @@ def cases(options):
             for number in range(1, 1 + (options.rounds if program == "train" else 1)):
                 yield from (case(program, system, precision, "", number) for system in options.systems
                             if system != PEFT)
-            if PEFT in options.systems and precision != "fp16" and program != "eval":
+            if PEFT in options.systems and precision in PEFT_PRECISIONS and program != "eval":
                 yield from (case(program, PEFT, precision, variant) for variant in
                             ((PADDED_TO_LONGEST, PADDED_TO_LONG) if program == "train" else ("",)))
         if program == "train" and options.rows_512:

@@ -22,7 +22,6 @@ from torch.nn import functional as F  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
-from common import precisions  # noqa: E402
 from common.bench.benchmark import (  # noqa: E402
     kind_of_weights,
     measure_training,
@@ -31,17 +30,16 @@ from common.bench.benchmark import (  # noqa: E402
     rows_of_batches,
     token_counts,
 )
-from common.bench.cases import LONG, PEFT  # noqa: E402
+from common.bench.cases import LONG, PEFT, PEFT_PRECISIONS  # noqa: E402
 from common.errors import UserError, run_main  # noqa: E402
 from common.files import write_json  # noqa: E402
 from common.model.checkpoint import load_weights  # noqa: E402
+from common.precisions import DEFAULT_PRECISION  # noqa: E402
 from common.run.arguments import beam_arguments, training_arguments  # noqa: E402
 from common.run.batching import read_rows  # noqa: E402
 from common.run.searching import distinct_contexts  # noqa: E402
 from common.vocabulary import END_OF_TEXT  # noqa: E402
 
-# fp16 would need a loss scaler too.
-PRECISIONS = [name for name in precisions.PRECISIONS if name != "fp16"]
 WARM_UP_STEPS = 10
 GENERATION_BATCH = 8  # contexts; with the beam, 80 rows
 
@@ -189,7 +187,7 @@ def main(argv):
     parser = argparse.ArgumentParser(prog="bench_peft.py", description=__doc__.split("\n")[0], allow_abbrev=False,
                                      epilog="Behind -- follow the flags of gpt2_ft.py or gpt2_beam.py.")
     parser.add_argument("--program", required=True, choices=["train", "beam"])
-    parser.add_argument("--precision", default=precisions.DEFAULT_PRECISION, choices=PRECISIONS)
+    parser.add_argument("--precision", default=DEFAULT_PRECISION, choices=PEFT_PRECISIONS)
     parser.add_argument("--pad_to", default="longest", choices=["longest", str(LONG)],
                         help="the batch's longest row, or --seq_len")
     parser.add_argument("--steps", type=int, default=200, help="training steps to time")

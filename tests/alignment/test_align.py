@@ -42,6 +42,16 @@ def test_the_run_has_dropout_and_its_masks_are_the_same_bits(finished):
     assert masks[0] == masks[1] and len(set(masks[0])) == 3 * 8  # steps, layers
 
 
+def test_in_fp64_rounding_is_all_that_differs(tmp_path):
+    """Of random weights, in a few steps."""
+    align(*SHORT, "--precision", "fp64", "--steps", 4, "--contexts", 2, "--eval_len", 8, "--init_checkpoint", "random",
+          "--work_dir", tmp_path)
+    numbers = read_json(tmp_path / "comparison.json")
+    assert numbers["passed"] and "forward, single-step" in [point["name"] for point in numbers["points"]]
+    assert all(point["measured"] < 1e-12 for point in numbers["points"] if point["name"] != "weights")
+    assert Dump(tmp_path / "jittor.npz")["backward/transformer.h.0.attn.c_attn.lora_B"].dtype == float
+
+
 def test_stages_on_their_own_and_what_they_refuse(finished, tmp_path):
     work, _ = finished
     own = align("--compare", work / "pytorch.npz", work / "pytorch.npz", "--work_dir", tmp_path)

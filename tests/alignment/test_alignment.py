@@ -9,6 +9,7 @@ from common.files import read_json_lines
 from common.frameworks import FRAMEWORKS
 from common.model.model_cards import MODEL_CARDS
 from common.model.weight_files import read_arrays
+from tests.alignment.programs import check_trained_in_fp64
 
 pytestmark = pytest.mark.slow
 STEPS = 100
@@ -82,6 +83,21 @@ def test_losses_agree_over_a_hundred_steps(trained):
     validation = [[record["loss"] for record in found if record["kind"] == "validation"] for found in records.values()]
     np.testing.assert_allclose(validation[1], validation[0], rtol=5e-6)
     assert losses["pytorch"][-1] < losses["pytorch"][0]
+
+
+def test_in_fp64_no_loss_differs_and_hardly_a_weight(run_tree, demo, tmp_path):
+    found, few = [], tmp_path / "valid.jsonl"
+    few.write_text("".join((demo / "valid.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:4]))
+    for framework in FRAMEWORKS:
+        folder = tmp_path / framework
+        run_tree(framework, "src/gpt2_ft.py", *data_of(demo, "random"), *TRAINING, "--max_step", 6, "--fp64",
+                 "--valid_data", few, "--work_dir", folder)
+        records = [record for _, record in read_json_lines(folder / "train_log.jsonl")]
+        found.append(([record["loss"] for record in records], read_arrays(folder / "model.6.safetensors")))
+    (losses, weights), (other_losses, other_weights) = found
+    assert len(losses) == 7 and losses != np.float32(losses).tolist()
+    np.testing.assert_allclose(losses, other_losses, rtol=1e-12)
+    check_trained_in_fp64(weights, other_weights)
 
 
 def test_weights_agree_after_a_hundred_steps(trained):

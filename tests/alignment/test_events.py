@@ -38,11 +38,13 @@ def test_both_frameworks_agree(finished):
     assert read_json(finished[0] / "results.json")["same_predictions"] >= 0.995
 
 
-def test_a_checkpoint_of_one_answers_in_the_other(finished, project_root):
+@pytest.mark.parametrize("precision", [[], ["--fp64"]], ids=["fp32", "fp64"])
+def test_a_checkpoint_of_one_answers_in_the_other(precision, finished, project_root):
     for framework, other in (("pytorch", "jittor"), ("jittor", "pytorch")):
         (checkpoint,) = (finished[0] / framework).glob("model.*.safetensors")
         ended = run(interpreter(other), "src/bert_eae_predict.py", "--checkpoint", checkpoint, "--event_type", "Repair",
-                    "--device", "cpu", "Then Ingrid [mended] the garden gate.", folder=project_root / f"NLG_{other}")
+                    "--device", "cpu", *precision, "Then Ingrid [mended] the garden gate.",
+                    folder=project_root / f"NLG_{other}")
         assert 'Repair, trigger "mended"' in ended.stdout
 
 

@@ -32,6 +32,7 @@ TRAINING = {
                        r"lists 3 shards, and model/one\.bin, model/three\.bin, model/two\.bin does not exist"),
     "no LoRA file": ({"lora_checkpoint": "train.json"}, {}, r"train\.json: neither safetensors nor a torch checkpoint"),
     "a validation without data": ({"do_eval": True}, {}, r"--do_eval needs --validation_file"),
+    "float64": ({"fp64": True}, {}, r"--fp64: ChatGLM2 is computed in fp32, tf32, bf16 and fp16 alone"),
     "prediction": ({"do_predict": True}, {}, r"generated and scored by chatglm2_generate\.py"),
 }
 

@@ -42,7 +42,8 @@ SENSELESS = {
         ("--scheduler dev_perf", r"keeps the rate constant"), ("--roll_lr 1", r"does nothing with them"),
         ("--platform azure", r"only local works"), ("--lora_checkpoint=", r"--lora_checkpoint '': is empty"),
         ("--work_dir=", r"--work_dir '': is empty"), ("--lr fast", r"argument --lr: invalid float value: 'fast'"),
-        ("--bf16 --fp16", r"not allowed with"), ("--learning_rate 1", r"unrecognized arguments: --learning_rate 1"),
+        ("--bf16 --fp16", r"not allowed with"), ("--fp64 --bf16", r"--bf16: not allowed with argument --fp64"),
+        ("--learning_rate 1", r"unrecognized arguments: --learning_rate 1"),
         ("--train_batch 4", r"unrecognized arguments: --train_batch 4")],
     BEAM: [
         ("--min_length 65", r"--min_length 65: expected at most --eval_len 64"),

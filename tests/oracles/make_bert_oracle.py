@@ -38,7 +38,7 @@ def batch_of(queries, types, targets=None, step_key=None):
     count = sum(map(len, queries))
     return QueryBatch(**vars(pack(queries)), token_type_ids=np.concatenate(types).astype(np.int32),
                       targets=np.array(targets or [[0, 0]] * len(queries), np.int32),
-                      loss_weights=np.full(len(queries), 1 / len(queries), np.float32),
+                      loss_weights=np.full(len(queries), 1 / len(queries)),
                       step_key=np.zeros(1, np.int32) if step_key is None else step_key,
                       token_keys=np.arange(count, dtype=np.int32) * 77 + 5)
 

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import common.run.batching
+from common.align.bounds import BOUNDS
 from common.align.collect import run_dump
 from common.align.compare import SINGLE_STEP, compare
 from common.align.dump import Dump
@@ -12,10 +13,12 @@ from common.errors import UserError
 from common.files import write_json_lines
 from common.run.arguments import alignment_arguments
 from common.run.dropout import Dropout
+from tests import DEVICE
 from tests.oracles.make_oracle import CARD, ROWS
 from tests.trees.small_model import backbone_and_lora
 
 import align
+import device
 import gpt2_ft
 import kernels
 import lora
@@ -94,6 +97,17 @@ def test_the_erf_form_of_gelu(monkeypatch, found):
     assert comparison.first_operation.startswith("kernels.gelu before transformer.h.0.mlp.c_proj")
     wrong = [each.name for each in point(comparison, SINGLE_STEP).differences if each.relative > 4e-6]
     assert wrong == [f"transformer.h.{layer}.mlp.c_proj.input" for layer in range(CARD.layers)]
+
+
+def test_an_operation_of_float32_among_those_of_float64(monkeypatch, make_dump):
+    """Its rounding is below all that float32's own bounds and noise floor let pass."""
+    device.set_up(DEVICE, 1, "fp64")
+    right, plain = make_dump("right_fp64", "--fp64"), kernels.gelu
+    assert right["forward/logits"].dtype == right["optimiser/change/transformer.h.0.attn.c_attn.lora_A"].dtype == float
+    monkeypatch.setattr(kernels, "gelu", lambda x: plain(x.float()).double())
+    comparison = compare(right, make_dump("wrong_fp64", "--fp64", "--inputs", right.path))
+    assert comparison.first_operation.startswith("kernels.gelu before transformer.h.0.mlp.c_proj")
+    assert not point(comparison, "steps").passed and point(comparison, "steps").measured < BOUNDS["steps"].value
 
 
 def test_masks_off_by_one_layer(monkeypatch, found):

@@ -27,13 +27,13 @@ def model_of(oracle, parsed):
     return build_model(parsed, backbone_and_lora(oracle)[0], {})
 
 
-def test_loss_and_gradients(oracle):
+def test_loss_and_gradients(oracle, allowed):
     """Those of transformers' model; a step of size 0 leaves the gradient in the first moment."""
     parsed = arguments("--lora_dim", "0", "--weight_decay", "0")
     model = model_of(oracle, parsed)
     optimizer = build_optimizer(parsed, model)
     loss = train_step(model, optimizer, parsed, arrays_of(make_batch(ROWS, 48)), 0.0, is_update=True)
-    assert float(loss) == pytest.approx(float(oracle["all/loss"]), rel=1e-6)
+    assert float(loss) == pytest.approx(float(oracle["all/loss"]), rel=allowed(1e-6))
     expected = part(oracle, "all/gradients/")
     names = [name for name, _ in model.named_parameters()]
     assert sorted(names) == sorted(expected)
@@ -43,7 +43,7 @@ def test_loss_and_gradients(oracle):
     largest = max(np.abs(array).max() for array in expected.values())
     for name, gradient in zip(names, np.split(found / (1 - parsed.adam_beta1), ends[:-1]), strict=True):
         error = np.abs(gradient - expected[name].reshape(-1)).max()
-        assert error <= 1e-5 * max(np.abs(expected[name]).max(), 1e-2 * largest), name
+        assert error <= allowed(1e-5) * max(np.abs(expected[name]).max(), 1e-2 * largest), name
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow),

@@ -1,4 +1,7 @@
-"""Operations of encoders and of weights that are trained, on the tree under test, against formulae in float64 numpy."""
+"""Operations of encoders and of weights that are trained, on the tree under test, against formulae in float64 numpy.
+
+All but what is about float32 alone run in fp32 and in fp64 (conftest.py, agree).
+"""
 
 import math
 
@@ -15,18 +18,12 @@ import encoder_kernels
 import kernels
 
 pytestmark = pytest.mark.usefixtures("on_device")
-TOLERANCE = 2e-6  # of the largest element; float32 sums of some hundred products
 
 
 @pytest.fixture
 def normal():
     generator = np.random.RandomState(0)
     return lambda *shape: generator.randn(*shape).astype(np.float32)
-
-
-def agree(found, expected, tolerance=TOLERANCE):
-    assert found.shape == expected.shape and np.abs(expected).max() > 0
-    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
 
 
 def run(function, arrays, gradient):
@@ -51,7 +48,7 @@ def queries_of(lengths):
 @pytest.mark.parametrize("lengths, heads, head_width", [
     ((1,), 3, 16), ((7, 1, 3), 3, 16), ((31, 65, 64), 2, 32), ((130, 33, 32), 3, 8), ((40, 96), 2, 64)])
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5])
-def test_self_attention(lengths, heads, head_width, probability, normal):
+def test_self_attention(lengths, heads, head_width, probability, normal, agree):
     count, width, batch = sum(lengths), heads * head_width, queries_of(lengths)
     fused, gradient = normal(count, 3 * width), normal(count, width)
     on_device = converted(batch, device.from_numpy)
@@ -82,7 +79,7 @@ def plain_attention(fused, gradient, kept, heads):
     return output.transpose(1, 0, 2).reshape(length, -1), slopes.transpose(2, 0, 1, 3).reshape(fused.shape)
 
 
-def test_gelu(normal):
+def test_gelu(normal, agree):
     x = np.concatenate([3 * normal(30, 20), np.linspace(-14, 14, 20, dtype=np.float32)[None]])
     gradient = normal(*x.shape)
     result, [d_x] = run(encoder_kernels.gelu, [x], gradient)
@@ -93,7 +90,7 @@ def test_gelu(normal):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_span_losses(smoothing, normal):
+def test_span_losses(smoothing, normal, agree):
     lengths, gradient = (5, 1, 70), normal(3)
     batch, logits = queries_of(lengths), 3 * normal(sum(lengths), 2)
     targets = np.array([[4, 0], [0, 0], [33, 69]], np.int32)
@@ -113,7 +110,7 @@ def test_span_losses(smoothing, normal):
 
 
 @pytest.mark.parametrize("eps", [1e-5, 1e-12])
-def test_layer_norm_and_its_weights(eps, normal):
+def test_layer_norm_and_its_weights(eps, normal, agree):
     x, weight, bias, gradient = 1e-3 * normal(37, 48), normal(48), normal(48), normal(37, 48)
     result, [d_x, d_weight, d_bias] = run(lambda *arrays: kernels.layer_norm(*arrays, eps), [x, weight, bias], gradient)
     x, weight, gradient = (array.astype(np.float64) for array in (x, weight, gradient))
@@ -125,7 +122,7 @@ def test_layer_norm_and_its_weights(eps, normal):
     agree(d_bias, gradient.sum(0))
 
 
-def test_linear_and_its_weights(normal):
+def test_linear_and_its_weights(normal, agree):
     x, weight, bias, gradient = normal(3, 5, 48), normal(48, 70), normal(70), normal(3, 5, 70)
     result, [d_x, d_weight, d_bias] = run(kernels.linear, [x, weight, bias], gradient)
     x, weight, gradient = (array.astype(np.float64) for array in (x, weight, gradient))
@@ -135,7 +132,7 @@ def test_linear_and_its_weights(normal):
     agree(d_bias, gradient.sum((0, 1)))
 
 
-def test_embedding_and_its_weights(normal):
+def test_embedding_and_its_weights(normal, agree):
     indices, weight, gradient = np.array([3, 1, 3, 0, 40] * 9, np.int32), normal(41, 300), normal(45, 300)
     places = device.from_numpy(indices)
     result, [d_weight] = run(lambda table: kernels.embedding(places, table), [weight], gradient)
@@ -146,7 +143,7 @@ def test_embedding_and_its_weights(normal):
 
 
 @pytest.mark.parametrize("smoothing, count", [(0.0, 1), (0.1, 150)])
-def test_token_losses_and_their_weights(smoothing, count, normal):
+def test_token_losses_and_their_weights(smoothing, count, normal, agree):
     vocabulary, width = 503, 48
     hidden, embedding, gradient = normal(count, width), normal(vocabulary, width), normal(count)
     targets = np.random.RandomState(1).randint(0, vocabulary, count).astype(np.int32)
@@ -165,7 +162,7 @@ def test_token_losses_and_their_weights(smoothing, count, normal):
     agree(d_embedding, slope.T @ hidden, 1e-5)
 
 
-def test_norms_and_updates_of_many_arrays(normal):
+def test_norms_and_updates_of_many_arrays(normal, agree):
     """More than one operation takes at once in Jittor."""
     arrays = [normal(3, index + 1) for index in range(130)]
     values, decays = kernels.fused([device.from_numpy(array) for array in arrays], [0.1] * len(arrays))
@@ -181,7 +178,7 @@ def test_norms_and_updates_of_many_arrays(normal):
         agree(flat(map(device.to_numpy, found)), expected)
 
 
-def test_updates_smaller_than_a_weights_last_place_add_up(normal):
+def test_updates_smaller_than_a_weights_last_place_add_up():
     """A float32 weight of 1 has no number that is 1e-8 lower; its remainder has it, and a hundred of them are 1e-6."""
     start, steps, rate, decay = np.full(7, 1.0, np.float32), 100, 1e-8, 0.1
     values, decays = kernels.fused([device.from_numpy(start)], [decay])

@@ -9,9 +9,6 @@ import pytest
 EXTRA_NAMES = {
     ("pytorch", "kernels.py", "product_dtype"): "torch has 16-bit types; Jittor's kernels round by themselves",
     ("pytorch", "kernels.py", "placement"): "one product for all updates; Jittor's kernel takes each by itself",
-    ("pytorch", "kernels.py", "mixed"): "in Jittor part of kernel_sources/dropout.h",
-    ("pytorch", "kernels.py", "signed"): "torch's integers have signs; Jittor's kernels have unsigned ones",
-    ("pytorch", "kernels.py", "feature_keys"): "likewise; on a GPU torch has Triton for it",
     ("pytorch", "kernels.py", "pieces"): "the optimiser's one array is taken in parts; Jittor's has many arrays",
     ("pytorch", "kernels.py", "CrossEntropy"): "Jittor's operations with a gradient are in kernel_sources/functions.py",
     ("pytorch", "cuda_graphs.py", "SIZE_MULTIPLE"): "what torch captures, Jittor launches operation by operation",
@@ -23,6 +20,7 @@ EXTRA_NAMES = {
     ("jittor", "chatglm_kernels.py", "on_host"): "cuBLAS is told lengths; torch's attention reads offsets",
     ("jittor", "kernels.py", "frozen"): "torch's copy_ rounds and lays out by itself",
     ("jittor", "kernels.py", "groups"): "torch's optimiser has one array",
+    ("jittor", "device.py", "number"): "torch's operations take a plain number as it is",
     ("jittor", "device.py", "gpu_name"): "torch.cuda.get_device_name; Jittor does not tell",
 }
 JITTOR_SETUP = "import jittor_setup  # noqa: F401  decides the environment before Jittor is imported\n\n"

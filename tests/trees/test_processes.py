@@ -116,10 +116,15 @@ def test_a_run_whose_process_was_killed_goes_on_to_the_same_bits(rows, trained, 
     assert read_json(tmp_path / "work" / "train_summary.json", dict)["resumed_at"] == [10]
 
 
-def test_micro_batches_and_the_scale_of_the_loss_are_shared(rows, tmp_path):
-    """In fp16 rounding is coarse, but that of a row does not depend on its neighbours."""
-    alone, together = (train(rows, tmp_path / str(count), count, 6, "--fp16", "--grad_acc", "2") for count in (1, 2))
-    assert losses(together, "train") == pytest.approx(losses(alone, "train"), rel=1e-4)
+@pytest.mark.parametrize("precision, tolerance", [("fp16", 1e-4), ("fp64", 1e-12)])
+def test_micro_batches_are_shared_in_each_precision(precision, tolerance, rows, tmp_path):
+    """In fp16 rounding is coarse, but that of a row does not depend on its neighbours; the scale of the loss is shared.
+
+    In fp64 the sums of gradients are of 64 bits too.
+    """
+    alone, together = (train(rows, tmp_path / str(count), count, 6, f"--{precision}", "--grad_acc", "2")
+                       for count in (1, 2))
+    assert losses(together, "train") == pytest.approx(losses(alone, "train"), rel=tolerance)
 
 
 def test_two_processes_go_on_where_they_were_cut_off(rows, trained, tmp_path):

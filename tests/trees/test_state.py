@@ -7,6 +7,8 @@ from common.model.initial_weights import RANDOM
 from common.model.lora_file import is_lora
 from common.run.batching import make_batch
 from common.run.dropout import step_key
+from common.run.progress import Progress
+from common.run.state import State, read_state, write_state
 from tests import DEVICE
 from tests.oracles.make_oracle import ROWS
 from tests.trees.small_model import arguments as small_arguments
@@ -34,10 +36,17 @@ def is_reproducible(oracle, parsed, losses):
     return trained(build_steps(parsed, model_of(oracle, parsed)), parsed.grad_acc, 1, len(losses)) == losses
 
 
+def through_a_file(state, folder):
+    """Returns what steps.state() returned as a program that goes on reads it."""
+    write_state(folder, State(Progress(step=1), device.FRAMEWORK, {}, 0, [], state), keep_last=1)
+    return read_state(folder / "state.1.safetensors").arrays
+
+
 @pytest.mark.parametrize("flags, stop", [
     ((), 4), (("--lora_dropout", "0.1", "--clip", "0.5"), 1), (("--grad_acc", "3"), 6),
-    (("--grad_acc", "3", "--lora_dropout", "0.1"), 5), (("--fp16",), 4)])
-def test_it_goes_on_to_the_same_bits(oracle, flags, stop):
+    (("--grad_acc", "3", "--lora_dropout", "0.1"), 5), (("--fp16",), 4),
+    (("--fp64", "--lora_dropout", "0.1", "--clip", "0.5"), 4), (("--fp64", "--grad_acc", "3"), 5)])
+def test_it_goes_on_to_the_same_bits(oracle, flags, stop, tmp_path):
     parsed = arguments(*flags)
     device.set_up(DEVICE, 1, parsed.precision)
     last, results = 9, []
@@ -48,6 +57,9 @@ def test_it_goes_on_to_the_same_bits(oracle, flags, stop):
         if stops:
             state = steps.state()
             assert all(np.isfinite(array).all() for array in state.values())
+            # What it has of float64, float32 would not hold.
+            assert (state["values"].astype(np.float32) != state["values"]).any() == (parsed.precision == "fp64")
+            state = through_a_file(state, tmp_path)
             trained(steps, parsed.grad_acc, stop + 1, last)  # what it holds is a copy, which this does not touch
             model = model_of(oracle, parsed)
             steps = build_steps(parsed, model)

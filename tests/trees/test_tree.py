@@ -42,54 +42,54 @@ def test_only_the_sources_of_the_tree_under_test_are_on_the_path():
         ROOT / f"NLG_{FRAMEWORK}" / "src"]
 
 
-def test_logits(oracle):
+def test_logits(oracle, allowed):
     parsed = arguments()
     model, batch = model_of(oracle, parsed), make_batch(ROWS, 48)
     hidden, _ = model.transformer(converted(batch, device.from_numpy))
     expected = oracle["logits"][places_of_tokens(batch)]
-    assert np.abs(device.to_numpy(model.logits(hidden)) - expected).max() <= 1e-4
+    assert np.abs(device.to_numpy(model.logits(hidden)) - expected).max() <= allowed(1e-4)
 
 
-def test_validation_loss(oracle):
+def test_validation_loss(oracle, allowed):
     model = model_of(oracle, arguments())
     loss = float(validation_step(model, arrays_of(make_batch(ROWS, 48))))
-    assert loss == pytest.approx(float(oracle["validation_loss"]), rel=1e-6)
+    assert loss == pytest.approx(float(oracle["validation_loss"]), rel=allowed(1e-6))
 
 
-def test_neighbours_change_nothing(oracle):
+def test_neighbours_change_nothing(oracle, allowed):
     """Batches of one row, put together, have the sum of their losses."""
     model = model_of(oracle, arguments())
     together = float(validation_step(model, arrays_of(make_batch(ROWS, 48, batch_size=1))))
     alone = [float(validation_step(model, arrays_of(make_batch([row], 48)))) for row in ROWS]
-    assert together == pytest.approx(sum(alone), rel=1e-6)
+    assert together == pytest.approx(sum(alone), rel=allowed(1e-6))
 
 
-def test_loss_and_gradients(oracle):
+def test_loss_and_gradients(oracle, allowed):
     """A step of size 0 leaves the gradient in the first moment, divided by 1 - beta1."""
     parsed, batch = arguments("--weight_decay", "0"), make_batch(ROWS, 48)
     model = model_of(oracle, parsed)
     optimizer = build_optimizer(parsed, model)
     loss = train_step(model, optimizer, parsed, arrays_of(batch), 0.0, True)
-    assert float(loss) == pytest.approx(oracle["losses"][0], rel=1e-6)
+    assert float(loss) == pytest.approx(oracle["losses"][0], rel=allowed(1e-6))
     expected = part(oracle, "gradients/")
     names = [name for name, _ in model.named_parameters() if "lora_" in name]
     assert sorted(names) == sorted(expected)
     found = flat(map(device.to_numpy, optimizer.first_moments)) / (1 - parsed.adam_beta1)
     ends = np.cumsum([expected[name].size for name in names])
     for name, gradient in zip(names, np.split(found, ends[:-1]), strict=True):
-        assert relative_error(gradient, expected[name].reshape(-1)) < 1e-5, name
+        assert relative_error(gradient, expected[name].reshape(-1)) < allowed(1e-5), name
 
 
-def test_ten_steps_of_adamw(oracle):
+def test_ten_steps_of_adamw(oracle, allowed):
     parsed = arguments("--weight_decay", str(OPTIMIZER["weight_decay"]))
     model, batch = model_of(oracle, parsed), make_batch(ROWS, 48)
     optimizer = build_optimizer(parsed, model)
     losses = [float(train_step(model, optimizer, parsed, arrays_of(batch), OPTIMIZER["learning_rate"], True))
               for _ in range(STEPS)]
-    assert losses == pytest.approx(oracle["losses"].tolist(), rel=1e-5)
+    assert losses == pytest.approx(oracle["losses"].tolist(), rel=allowed(1e-5))
     trained = lora_state_dict(model)
     for name, expected in part(oracle, "trained/").items():
-        assert relative_error(trained[name], expected) < 1e-3, name
+        assert relative_error(trained[name], expected) < max(allowed(1e-3), 2.0 ** -24), name  # it is of float32
 
 
 def test_gradients_add_up_over_micro_batches(oracle):
@@ -180,14 +180,15 @@ def test_dropout_acts_in_training_alone(oracle):
 
 
 @pytest.mark.parametrize("probability, stream, width", [(0.1, 0, 192), (0.5, 31, 1100), (0.9, 3, 8)])
-def test_masks_are_those_of_the_plain_twin(probability, stream, width):
+def test_masks_are_those_of_the_plain_twin(probability, stream, width, allowed):
     batch = make_batch(ROWS, 48, step_key=step_key(110, 7), first_row=3)
     x = np.random.RandomState(0).randn(len(batch.input_ids), width).astype(np.float32)
     keys = converted(batch, device.from_numpy)
     found = kernels.dropped_out(device.from_numpy(x), Dropout(probability, stream, keys.step_key, keys.token_keys))
     plain = Dropout(probability, stream, batch.step_key, batch.token_keys)
-    expected = np.where(is_kept(plain, width), x * np.float32(plain.kept_factor), np.float32(0))
-    np.testing.assert_array_equal(device.to_numpy(found), expected)
+    found = device.to_numpy(found)
+    expected = np.where(is_kept(plain, width), x.astype(found.dtype) * found.dtype.type(plain.kept_factor), 0)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_each_layer_drops_by_its_own_stream():
@@ -200,7 +201,7 @@ def test_each_layer_drops_by_its_own_stream():
     assert streams == {name: stream for stream, name in enumerate(order)}
 
 
-def test_a_layer_with_dropout_computes_its_formula():
+def test_a_layer_with_dropout_computes_its_formula(allowed):
     width, batch = 12, make_batch(ROWS, 48, step_key=step_key(1, 1))
     generator = np.random.RandomState(3)
     layer = MergedLinear(width, 2 * width, r=3, lora_alpha=6, lora_dropout=0.25, enable_lora=(False, True))
@@ -216,7 +217,7 @@ def test_a_layer_with_dropout_computes_its_formula():
     mask = is_kept(Dropout(0.25, 5, batch.step_key, batch.token_keys), width) / 0.75
     expected = x.astype(np.float64) @ weight + bias
     expected[:, width:] += 6 / 3 * (x * mask) @ lora_a.T @ lora_b.T
-    assert relative_error(found, expected) < 1e-6
+    assert relative_error(found, expected) < allowed(1e-6)
 
 
 @pytest.mark.parametrize("targets", [("q", "v"), ("k",), ("q", "k", "v", "o", "fc", "proj")])
@@ -270,7 +271,8 @@ CONTEXTS = [[5, 17, 3, 96], [8, 96], [1, 2, 3, 4, 5, 6, 7, 96], [33]]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", SEARCHES)
-def test_beam_search_equals_the_plain_one(oracle, settings):
+def test_beam_search_equals_the_plain_one(oracle, settings, allowed):
+    kernels.free_positions_mask.cache_clear()  # they are of the precision before
     arrays = merge_lora(*backbone_and_lora(oracle), SETTINGS)
     model = device.to_device(GPT2LMModel(CARD))
     model.load_arrays(arrays)
@@ -284,5 +286,5 @@ def test_beam_search_equals_the_plain_one(oracle, settings):
     for context, output, score in zip(CONTEXTS, together, scores):
         expected, expected_score = plain_search(logits_of, context, settings)
         assert output.tolist() == expected
-        assert score == pytest.approx(expected_score, rel=1e-4)
+        assert score == pytest.approx(expected_score, rel=allowed(1e-4))
         assert search(searched, [context], settings)[0][0].tolist() == expected

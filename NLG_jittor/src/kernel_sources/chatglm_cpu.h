@@ -5,7 +5,7 @@
 // c (m, n) = alpha * op(a) @ op(b) + beta * c, as cuda_products.h has it; `precision` makes no difference here.
 static inline void product(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
                            int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc, int precision) {
-    dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    gemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 // The same of `batch` matrices, each so many floats behind the one before it.

@@ -2,6 +2,13 @@
 #pragma once
 #include <cstdint>
 
+// What all arrays hold, and all sums.
+#ifdef FLOAT64
+typedef double real;
+#else
+typedef float real;
+#endif
+
 #ifdef __CUDACC__
 #define ANYWHERE __host__ __device__
 #else
@@ -20,22 +27,22 @@ struct Dropout {
     const int *step_key, *token_keys;
     uint32_t stream;
     int32_t threshold;
-    float kept_factor;
+    real kept_factor;
 
     ANYWHERE inline uint32_t token(int64_t row) const {
         if (!kept_factor) return 0;
         const uint32_t key = mixed((uint32_t)*step_key + (stream + 1) * 0x85ebca6bu);
         return mixed((uint32_t)token_keys[row] * 0xc2b2ae35u + key);
     }
-    ANYWHERE inline float factor(uint32_t token, int64_t feature) const {
+    ANYWHERE inline real factor(uint32_t token, int64_t feature) const {
         if (!kept_factor) return 1.f;
         const uint32_t h = token + (uint32_t)feature * 0x9e3779b1u;
         return (int32_t)((h ^ (h >> 15)) * 0x846ca68bu) < threshold ? 0.f : kept_factor;
     }
-    ANYWHERE inline float operator()(int64_t row, int64_t feature) const { return factor(token(row), feature); }
+    ANYWHERE inline real operator()(int64_t row, int64_t feature) const { return factor(token(row), feature); }
 };
 
 static inline Dropout make_dropout(const int* step_key, const int* token_keys, double stream, double threshold,
                                    double kept_factor) {
-    return {step_key, token_keys, (uint32_t)stream, (int32_t)threshold, (float)kept_factor};
+    return {step_key, token_keys, (uint32_t)stream, (int32_t)threshold, (real)kept_factor};
 }

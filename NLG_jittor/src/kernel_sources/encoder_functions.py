@@ -19,7 +19,7 @@ class ErfGelu(jt.Function):
 
 
 SPAN_LOSSES = """
-span_losses(in0_p, in1_p, in2_p, out0_p, out1_p, in1_shape0, (float)data["smoothing"]);
+span_losses(in0_p, in1_p, in2_p, out0_p, out1_p, in1_shape0, (real)data["smoothing"]);
 """
 
 

@@ -42,6 +42,16 @@ class Dropped(jt.Function):
         return self.execute(gradient, self.dropout), None
 
 
+def softmax_rows(x, logarithm):
+    """Returns the softmax over the last axis, or its logarithm; without a gradient.
+
+    On a GPU Jittor's own exponential function of float64 is that of float32.
+    """
+    result, = run('softmax_rows(in0_p, out0_p, in0->num / (int64_t)data["width"], (int64_t)data["width"], '
+                  'data["logarithm"] > 0);', [x], [x.shape], width=x.shape[-1], logarithm=logarithm)
+    return result
+
+
 LAYER_NORM_BACKWARD = """
 layer_norm_backward(in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, in3_shape0, in2_shape0);
 """
@@ -57,7 +67,7 @@ class LayerNorm(jt.Function):
         rows = x.numel() // x.shape[-1]
         result, means, scales = run(
             "layer_norm_forward(in0_p, in1_p, in2_p, out0_p, out1_p, out2_p, out1_shape0, in1_shape0, "
-            "(float)data[\"eps\"]);", [x, weight, bias], [x.shape, (rows,), (rows,)], eps=eps)
+            "(real)data[\"eps\"]);", [x, weight, bias], [x.shape, (rows,), (rows,)], eps=eps)
         self.saved, self.is_trained = (x, weight, means, scales), not weight.is_stop_grad()
         return result
 
@@ -74,18 +84,18 @@ class LayerNorm(jt.Function):
 LINEAR = """
 const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / from;
 fill_rows(in2_p, out0_p, rows, to);
-weight_product(in0_p, in1_p, out0_p, rows, from, to, false, 1.f, (int)data["precision"], (float*)out1_p);
+weight_product(in0_p, in1_p, out0_p, rows, from, to, false, 1.f, (int)data["precision"], (real*)out1_p);
 """
 LINEAR_BACKWARD = """
 const int64_t from = in1_shape0, to = in1_shape1, rows = in0->num / to;
-weight_product(in0_p, in1_p, out0_p, rows, to, from, true, 0.f, (int)data["precision"], (float*)out1_p);
+weight_product(in0_p, in1_p, out0_p, rows, to, from, true, 0.f, (int)data["precision"], (real*)out1_p);
 """
 LINEAR_WEIGHTS_BACKWARD = LINEAR_BACKWARD + """
 linear_weights_backward(in2_p, in0_p, out2_p, out3_p, rows, from, to, (int)data["precision"]);
 """
 LORA = """
 const Lora lora = {(int)data["r"], (int)data["enabled"], (int)data["width"],
-                   {(int)data["column0"], (int)data["column1"], (int)data["column2"]}, (float)data["scaling"]};
+                   {(int)data["column0"], (int)data["column1"], (int)data["column2"]}, (real)data["scaling"]};
 """
 DROPOUT = """
 const Dropout dropout = make_dropout({step_key}, {token_keys}, data["stream"], data["threshold"], data["kept_factor"]);
@@ -199,12 +209,12 @@ const int64_t rows = in0_shape0, width = in0_shape1, vocabulary = in1_shape0, ch
 for (int64_t first = 0; first < rows; first += chunk) {
     const int64_t count = rows - first < chunk ? rows - first : chunk;
     weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision,
-                   (float*)out3_p);
-    cross_entropy_rows(out2_p, in2_p + first, out0_p + first, count, vocabulary, (float)data["smoothing"],
-                       data["gradient"] > 0, (float)data["scale"]);
+                   (real*)out3_p);
+    cross_entropy_rows(out2_p, in2_p + first, out0_p + first, count, vocabulary, (real)data["smoothing"],
+                       data["gradient"] > 0, (real)data["scale"]);
     if (data["gradient"] > 0)
         weight_product(out2_p, in1_p, out1_p + first * width, count, vocabulary, width, false, 0.f, precision,
-                       (float*)out3_p);
+                       (real*)out3_p);
 }
 """
 
@@ -215,11 +225,11 @@ const int64_t rows = in0_shape0, width = in0_shape1, vocabulary = in1_shape0, ch
 for (int64_t first = 0; first < rows; first += chunk) {
     const int64_t count = rows - first < chunk ? rows - first : chunk;
     weight_product(in0_p + first * width, in1_p, out2_p, count, width, vocabulary, true, 0.f, precision,
-                   (float*)out3_p);
-    cross_entropy_rows(out2_p, in2_p + first, out4_p + first, count, vocabulary, (float)data["smoothing"], true,
-                       (float)data["scale"]);
+                   (real*)out3_p);
+    cross_entropy_rows(out2_p, in2_p + first, out4_p + first, count, vocabulary, (real)data["smoothing"], true,
+                       (real)data["scale"]);
     weight_product(out2_p, in1_p, out0_p + first * width, count, vocabulary, width, false, 0.f, precision,
-                   (float*)out3_p);
+                   (real*)out3_p);
     scale_rows(in3_p + first, out2_p, count, vocabulary);
     scale_rows(in3_p + first, out0_p + first * width, count, width);
     add_slopes(out2_p, in0_p + first * width, out1_p, count, vocabulary, width, first == 0, precision);

@@ -1,4 +1,5 @@
-"""Attention over sequences that lie one after another, as in common.run.batching.Packed; no array is padded."""
+"""Attention over sequences that lie one after another, as in common.run.batching.Packed; in 32 and 16 bits no array is
+padded."""
 
 import torch
 from torch.nn import functional as F
@@ -17,6 +18,8 @@ def attention(fused, heads, packed, is_causal):
         ``(count, width)``.
     """
     count, width = fused.shape[0], fused.shape[1] // 3
+    if fused.is_cuda and fused.dtype == torch.float64:
+        return padded_attention(fused, heads, packed, is_causal)
     if fused.is_cuda:
         # What scaled_dot_product_attention calls for nested tensors, its causal mask being number 1: for sequences one
         # after another there is no public call that takes float32.
@@ -30,3 +33,18 @@ def attention(fused, heads, packed, is_causal):
     sequences = zip(*(each.split(lengths, dim=2) for each in (query, key, value)))
     return torch.cat([F.scaled_dot_product_attention(*parts, is_causal=is_causal).transpose(1, 2).reshape(-1, width)
                       for parts in sequences])
+
+
+def padded_attention(fused, heads, packed, is_causal):
+    """The same, for float64 on a GPU: of torch's kernels for sequences one after another none takes it."""
+    from kernel_sources.padded_attention import layout_of  # it takes from kernels, which takes from here
+
+    layout = layout_of(packed)
+    [part] = layout.parts
+    batch, length = part.indices.shape
+    mask = part.is_token[:, None, None].expand(-1, 1, length, -1)
+    if is_causal:
+        mask = mask.tril()
+    padded = fused.index_select(0, part.indices.view(-1)).view(batch, length, 3, heads, -1)
+    output = F.scaled_dot_product_attention(*padded.permute(2, 0, 3, 1, 4), attn_mask=mask)
+    return output.transpose(1, 2).reshape(batch * length, -1).index_select(0, layout.places)

@@ -34,8 +34,10 @@ def dropout_kernel(x, y, step_key, token_keys, stream, threshold, kept_factor, h
     factor = tl.where(h.to(tl.int32, bitcast=True) >= threshold, kept_factor, 0.0)
     places = row.to(tl.int64)[:, None] * width + column
     inside = (row < all_rows)[:, None] & (column < width)
-    values = tl.load(x + places, mask=inside).to(tl.float32) * factor
-    tl.store(y + places, values.to(y.dtype.element_ty), mask=inside)
+    values = tl.load(x + places, mask=inside)
+    if x.dtype.element_ty != tl.float64:
+        values = values.to(tl.float32)
+    tl.store(y + places, (values * factor).to(y.dtype.element_ty), mask=inside)
 
 
 class Dropped(torch.autograd.Function):
@@ -61,7 +63,9 @@ class Dropped(torch.autograd.Function):
         # while a CUDA graph is recorded.
         columns = ATTENTION_WIDTH if x.dim() == 4 else min(LARGEST_WIDTH, triton.next_power_of_2(width))
         all_rows, rows = x.numel() // width, BLOCK // columns
+        # A kernel's own numbers are float32: for float64 its factor is 1.
+        later, factor = (dropout.kept_factor, 1.0) if x.dtype == torch.float64 else (1.0, dropout.kept_factor)
         dropout_kernel[triton.cdiv(all_rows, rows), triton.cdiv(width, columns)](
             x, y, dropout.step_key, dropout.token_keys.contiguous(), stream - 2**32 if stream >= 2**31 else stream,
-            dropout.threshold, dropout.kept_factor, heads, count, width, all_rows, *MIX, TOKEN, FEATURE, rows, columns)
-        return y
+            dropout.threshold, factor, heads, count, width, all_rows, *MIX, TOKEN, FEATURE, rows, columns)
+        return y if later == 1.0 else y.mul_(later)

@@ -65,7 +65,7 @@ def part_of(starts, ends, length, count):
     """Returns the Part of the sequences that begin and end there, ``(batch,)``, of ``length`` tokens at most."""
     indices = starts[:, None] + device.arange(length)
     is_token = indices < ends[:, None]
-    return Part(indices.clamp(max=count - 1), is_token, (~is_token).float() * kernels.MASKED)
+    return Part(indices.clamp(max=count - 1), is_token, (~is_token).to(device.real_dtype()) * kernels.MASKED)
 
 
 def layout_of(packed):
@@ -106,10 +106,13 @@ def gathered(rows, indices, dtype):
 
 
 def by_head(x, arrays, heads, layout):
-    """Yields for each Part ``(arrays, batch * heads, length, head_width)`` float32 of ``x (count, arrays * width)``."""
+    """Yields for each Part ``(arrays, batch * heads, length, head_width)`` of ``x (count, arrays * width)``.
+
+    In real_dtype.
+    """
     rows = x.reshape(len(x) * arrays * heads, -1)
     for part, taken in zip(layout.parts, gather_of(layout, arrays, heads).to_heads):
-        yield gathered(rows, taken, torch.float32).view(arrays, -1, part.indices.shape[1], rows.shape[1])
+        yield gathered(rows, taken, device.real_dtype()).view(arrays, -1, part.indices.shape[1], rows.shape[1])
 
 
 def by_token(results, arrays, heads, layout, dtype):
@@ -158,7 +161,7 @@ class PaddedAttention(torch.autograd.Function):
         for part, dropped, (query, key, value), [d_output] in zip(
                 layout.parts, context.dropouts, by_head(fused, 3, heads, layout), by_head(gradient, 1, heads, layout)):
             d_output.unflatten(0, (-1, heads)).mul_(part.is_token[:, None, :, None])  # the rest is no query's
-            result, scale = torch.empty((3, *query.shape), device=query.device), key.shape[2] ** -0.5
+            result, scale = torch.empty((3, *query.shape), dtype=query.dtype, device=query.device), key.shape[2] ** -0.5
             weights = weights_of(query, key, heads, part)
             torch.bmm(dropped_out(weights, heads, dropped).transpose(1, 2), d_output, out=result[2])
             d_weights = dropped_out(d_output @ value.transpose(1, 2), heads, dropped)

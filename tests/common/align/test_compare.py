@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from common.align.bounds import BOUNDS, EDGE_NOTE, FLOOR_FACTOR, bound_of
+from common.align.bounds import BOUNDS, EDGE_NOTE, FLOAT64, FLOOR_FACTOR, SHOWN, bound_of
 from common.align.compare import SINGLE_STEP, compare
 from common.errors import UserError
-from tests.common.align.dump_cases import STEPS, make_dump
+from tests.common.align.dump_cases import PARAMETERS, STEPS, make_dump
 
 
 @pytest.fixture
@@ -223,6 +223,32 @@ def test_other_precisions_have_units_of_their_factors():
     assert bound_of("forward", "bf16").value == 8 / 256 and bound_of("single", "tf32").value == 4 / 2048
     assert bound_of("forward", "fp32") is BOUNDS["forward"]
     assert all(bound_of(name, "fp16").measure == bound.measure for name, bound in BOUNDS.items())
+
+
+def test_bounds_of_float64_are_those_of_its_digits_where_a_dump_has_them():
+    for name, bound in BOUNDS.items():
+        found = bound_of(name, "fp64")
+        assert found.value == (SHOWN[name] if name == "weights" else FLOAT64 * bound.value) < bound.value, name
+        assert found.measure == bound.measure
+
+
+@pytest.mark.parametrize("array, name", [
+    ("forward/h.0.ln_1.output", "forward"), ("loss/forward", "loss"), ("backward/h.0.attn.c_attn.lora_B", "backward"),
+    ("optimiser/change/h.0.attn.c_attn.lora_A", "optimiser"), ("steps/losses", "steps"), ("beam/scores", "beam")])
+def test_what_float32_rounds_off_is_a_difference_in_float64(array, name, tmp_path):
+    def in_fp64(factor):
+        def change(arrays, meta):
+            meta["flags"]["precision"] = "fp64"
+            arrays.update({each: numbers.astype(np.float64) for each, numbers in arrays.items()
+                           if numbers.dtype == np.float32 and "weights" not in each})
+            arrays[array] = arrays[array] * factor
+            arrays["steps/nudged_losses"] = arrays["steps/losses"] * (1 + 1e-16)
+            for parameter in PARAMETERS:
+                arrays[f"steps/nudged_weights/{parameter}"] = arrays[f"steps/weights/{parameter}"]
+        return change
+    first = make_dump(tmp_path / "first.npz", in_fp64(1))
+    for factor, expected in ((1 + 1e-15, []), (1 + 1e-9, [name])):
+        assert failed(compare(first, make_dump(tmp_path / "second.npz", in_fp64(factor)))) == expected
 
 
 def test_the_case_is_as_long_as_its_flags_say(tmp_path):

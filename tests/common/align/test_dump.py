@@ -1,8 +1,9 @@
-"""Dumps on disk, names of an optimiser's arrays, and weights in the precisions that store them."""
+"""Dumps on disk, names of an optimiser's arrays, weights in the precisions that store them, and nudged ones."""
 
 import numpy as np
 import pytest
 
+from common.align.collect import nudged
 from common.align.dump import FORMAT, Dump, array_hash, by_name, rounded, write_dump
 from common.errors import UserError
 
@@ -60,3 +61,11 @@ def test_rounding_to_what_is_stored():
     assert rounded(bf16, "bf16").tolist() == bf16.tolist()
     assert rounded(np.array([1 + 2.0 ** -11, 1 + 3 * 2.0 ** -11], np.float32), "fp16").tolist() == [1, 1 + 2.0 ** -9]
     assert rounded(array, "fp32") is array
+
+
+@pytest.mark.parametrize("precision, step", [("fp32", 2.0 ** -23), ("bf16", 2.0 ** -23), ("fp64", 2.0 ** -52)])
+def test_a_noise_floor_begins_with_the_smallest_step_of_its_precision(precision, step):
+    lora = {"a.lora_B": np.ones(2, np.float32), "a.lora_A": np.ones(2, np.float32), "b.lora_A": np.ones(2, np.float32)}
+    found = nudged(lora, precision)
+    assert (found["a.lora_A"] - lora["a.lora_A"]).tolist() == [step, step]
+    assert all(found[name] is lora[name] for name in ("a.lora_B", "b.lora_A"))

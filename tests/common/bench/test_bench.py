@@ -253,7 +253,7 @@ def test_an_unknown_flag_is_refused(capsys):
 
 
 def test_the_cases_of_a_full_run(monkeypatch):
-    options, train, beam = bench.parse(["--precision", "fp32,bf16", "--rounds", "2", "--framework", "all"])
+    options, train, beam = bench.parse(["--precision", "fp32,bf16,fp16,fp64", "--rounds", "2", "--framework", "all"])
     monkeypatch.setattr(bench, "find_gpu", lambda: None)
     bench.check(options, train, beam)
     found = [(case["program"], case["system"], case["precision"], case["variant"], case["round"])
@@ -262,6 +262,8 @@ def test_the_cases_of_a_full_run(monkeypatch):
                          ("train", "pytorch", "fp32", "", 2), ("train", "jittor", "fp32", "", 2)]
     assert ("train", "peft", "bf16", "padded to 512", 1) in found and ("beam", "peft", "bf16", "", 1) in found
     assert ("train", "jittor", "bf16", "every row 512 long", 1) in found
+    assert ("train", "jittor", "fp64", "", 1) in found and ("beam", "pytorch", "fp16", "", 1) in found
+    assert {case[2] for case in found if case[1] == "peft"} == {"fp32", "bf16"}, "what its loop has"
     assert not any(case[:2] == ("eval", "peft") for case in found) and len(found) == len(set(found))
 
 

@@ -59,6 +59,7 @@ def test_the_real_data_set(tmp_path):
     (["--preset", "adgen"], "--preset adgen needs --source DIR, the folder with train.json and dev.json"),
     (["--stages", "train,beam"], "'beam' is none of data,train,generate,report"),
     (["--lora_rank", "3"], r"--lora_rank: no such name; did you mean --lora_r\?"),
+    (["--fp64"], "--fp64: ChatGLM2 is computed in fp32, tf32, bf16 and fp16 alone"),
     (["train"], "'train': expected flags")])
 def test_flags_that_are_refused(words, sentence):
     with pytest.raises(UserError, match=sentence):

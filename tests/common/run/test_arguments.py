@@ -51,12 +51,13 @@ def test_refusals(flags, sentence):
 def test_precisions_are_flags_that_exclude_each_other():
     base = [*NEEDED, "--max_step", "3"]
     assert training_arguments(base, "").precision == "fp32"
-    for name in ("tf32", "bf16", "fp16"):
+    for name in ("tf32", "bf16", "fp16", "fp64"):
         assert training_arguments([*base, f"--{name}"], "").precision == name
         assert beam_arguments(["--data", "d", "--init_checkpoint", "c", f"--{name}"], "").precision == name
-    with pytest.raises(SystemExit) as end:
-        training_arguments([*base, "--bf16", "--fp16"], "")
-    assert end.value.code == 2
+    for pair in (["--bf16", "--fp16"], ["--fp64", "--tf32"]):
+        with pytest.raises(SystemExit) as end:
+            training_arguments([*base, *pair], "")
+        assert end.value.code == 2
 
 
 def test_training_without_an_end_is_refused():

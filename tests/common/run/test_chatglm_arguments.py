@@ -57,6 +57,7 @@ def test_a_file_and_flags_say_the_same(parse_file):
     ({"lr": 1}, r"did you mean --learning_rate\?"),
     ({"do_predict": True}, "generated and scored by chatglm2_generate.py"),
     ({"pre_seq_len": 128}, "prefix tuning is not offered"),
+    ({"fp64": True}, "config.json: --fp64: ChatGLM2 is computed in fp32, tf32, bf16 and fp16 alone"),
     ({"max_steps": 0}, "--max_steps 0: expected at least 1"),
     ({"max_steps": "many"}, "invalid int value"),
     ({"bf16": "yes"}, "expected true or false"),
@@ -87,6 +88,7 @@ def test_resuming(value, resume, lora):
     (["--test_file", "y"], "--test_file needs --output_file"),
     (["--test_file", "y", "--output_file", "z", "--history", "h"], "has --history_column"),
     (["--do_sample", "--num_beams", "2"], "expected one of them"),
+    (["--fp64"], "--fp64: ChatGLM2 is computed in fp32, tf32, bf16 and fp16 alone"),
     (["--top_p", "0"], "--top_p 0.0: expected more than 0"),
     (["--tempreature", "1"], r"did you mean --temperature\?")])
 def test_what_generation_refuses(words, sentence):

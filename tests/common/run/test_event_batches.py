@@ -32,7 +32,7 @@ def test_the_arrays_of_a_batch():
                                                                batch.position_ids))
     for name, array in vars(batch).items():
         if name != "length":
-            assert array.dtype == (np.float32 if name == "loss_weights" else np.int32), name
+            assert array.dtype == (np.float64 if name == "loss_weights" else np.int32), name
 
 
 @pytest.mark.parametrize("multiple", [8, 29, 64])

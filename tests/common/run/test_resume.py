@@ -221,12 +221,13 @@ def test_other_hyper_parameters_are_refused_by_name(arguments, capsys, tmp_path)
     cut_off(arguments, raising(6))
     other = tmp_path / "other.jsonl"
     other.write_bytes(Path(arguments.train_data).read_bytes() * 2)
-    vars(arguments).update(lr=0.5, grad_acc=3, train_data=str(other), max_epoch=4)
+    vars(arguments).update(lr=0.5, grad_acc=3, train_data=str(other), max_epoch=4, precision="fp64")
     before = {path.name: path.read_bytes() for path in Path(arguments.work_dir).iterdir()}
     with pytest.raises(UserError) as refused:
         run_training(arguments, made_up_steps([]))
     assert re.search(r"state.5.safetensors: is of a training with other hyper-parameters: --grad_acc was 1 and is 3; "
-                     r"--lr was 1.0 and is 0.5; --max_epoch was 3 and is 4; --train_data was a file with the SHA-256 "
+                     r"--lr was 1.0 and is 0.5; --max_epoch was 3 and is 4; --precision was 'fp32' and is 'fp64'; "
+                     r"--train_data was a file with the SHA-256 "
                      r"\w{12}\.\.\. and is a file with the SHA-256 \w{12}\.\.\.; give those", str(refused.value))
     assert {path.name: path.read_bytes() for path in Path(arguments.work_dir).iterdir()} == before
     arguments.overwrite = True
