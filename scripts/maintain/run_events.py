@@ -6,7 +6,7 @@
 
 Each run is one of run_eae.sh with its own folder ``work/eae/NAME``, so that one that was cut off goes on with its next
 stage; ``speed`` trains some hundred steps of each row by itself, for time and memory. Some rows have a *noise floor*:
-PyTorch alone, its rate one unit in the last place of float32 up; ``keep`` takes it where it was trained. ``report``
+PyTorch alone, its rate one unit in the last place up; ``keep`` takes it where it was trained. ``report``
 makes the reports of the runs, ``keep`` copies logs and tables to ``log/eae/`` and draws ``figure/eae/``. PHEE has to be
 in data/phee (python scripts/create_events.py).
 """
@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.bench.event_summary import ROWS_FILE, TITLES, events_table
+from common.bench.event_figures import plot_gaps, plot_rows
+from common.bench.event_summary import ROWS_FILE, events_table
 from common.drivers.commands import cleaned
 from common.drivers.event_report import plot_curves, plot_roles, read_arguments
 from common.drivers.event_tasks import event_training_flags
@@ -29,7 +30,7 @@ from common.drivers.side_by_side import add_options, run_all
 from common.drivers.tasks import as_words
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json, write_json
-from common.frameworks import FRAMEWORKS, NAMES, interpreter
+from common.frameworks import FRAMEWORKS, interpreter
 from common.model.bert_cards import BERT_CARDS, FROZEN, TRAINED, head_shapes
 from common.model.lora_arrays import BertLoraSettings, lora_shapes
 from common.paths import ROOT
@@ -63,8 +64,10 @@ class TableRow:
 SLOW = 0.00005  # what full fine-tuning of BERT usually has
 SHORTER = {"max_epoch": 5}
 ROWS = (
-    TableRow("all_weights", {"lora_dim": 0, "lr": 0.0001}, SEEDS, has_floor=True),
-    TableRow("all_weights_lower", {"lora_dim": 0, "lr": 0.00004, "max_epoch": 12}, SEEDS[-1:], has_floor=True),
+    TableRow("all_weights", {"lora_dim": 0}, SEEDS, has_floor=True),
+    TableRow("all_weights_fp64", {"lora_dim": 0, "lr": 0.00004, "fp64": True}, SEEDS, has_floor=True),
+    TableRow("all_weights_higher", {"lora_dim": 0, "lr": 0.0001, "max_epoch": 5, "train_batch_size": 32,
+                                    "label_smooth": 0.0}, SEEDS),
     TableRow("lora16", {}, SEEDS, has_floor=True),
     TableRow("lora16_higher", {"lr": 0.0007, "max_epoch": 8}, SEEDS, has_floor=True),
     TableRow("lora8", {"lora_dim": 8}),
@@ -80,14 +83,16 @@ def flags_of(row):
     return {**event_training_flags("phee", row.flags.get("lora_dim")), **row.flags}
 
 
-NUDGE = 1 + 2.0 ** -23
-FLOORS = {row.name: TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": flags_of(row)["lr"] * NUDGE}, row.seeds[:1])
-          for row in ROWS if row.has_floor}
+
+def floor_of(row):
+    """Returns the noise floor of a row, a TableRow too."""
+    nudge = 2.0 ** -52 if row.flags.get("fp64") else 2.0 ** -23
+    return TableRow(f"{row.name}_noise_floor", {**row.flags, "lr": flags_of(row)["lr"] * (1 + nudge)}, row.seeds[:1])
 
 
 def floors_of(rows):
     """Returns the noise floors, TableRows too, of those of some rows that have one."""
-    return [FLOORS[row.name] for row in rows if row.has_floor]
+    return [floor_of(row) for row in rows if row.has_floor]
 
 
 def trained_weights(row):
@@ -174,13 +179,30 @@ def speed_of(row, framework):
     return summary["step_ms"], summary["peak_memory_bytes"] / 2**30
 
 
+def has_runs(row):
+    """Tells whether a row was trained in this work directory."""
+    return all((folder / framework / "scores.json").is_file()
+               for folder, _, _ in runs_of([row]) for framework in FRAMEWORKS)
+
+
+def speeds_of(row, kept):
+    """Returns what the table says of a row's time and memory; what was not measured again stays."""
+    speeds = {framework: speed_of(row, framework) for framework in FRAMEWORKS}
+    return {"step_ms": {framework: speed or kept and kept["step_ms"][framework]
+                        for framework, (speed, _) in speeds.items()},
+            "peak_memory_gib": {framework: memory or kept and kept["peak_memory_gib"][framework]
+                                for framework, (_, memory) in speeds.items()}}
+
+
 def record_of(row, kept):
     """Returns what the table says of a row; see common.bench.event_summary.SHAPE.
 
     Args:
         row: TableRow.
-        kept: what the table says so far, or None; the times of a row whose speed was not measured again stay.
+        kept: what the table says so far, or None; of a row that was not trained again all stays but its speed.
     """
+    if kept and not has_runs(row):
+        return {**kept, **speeds_of(row, kept)}
     folders = [folder for folder, _, _ in runs_of([row])]
     scores = {framework: [read_json(folder / framework / "scores.json", {"scores": {str: float}})["scores"]
                           for folder in folders] for framework in FRAMEWORKS}
@@ -188,70 +210,30 @@ def record_of(row, kept):
     floor_gap = floor_equal = None
     for folder, _, _ in trained_floors([row]):
         floor_gap, floor_equal = alike([[(folder, FRAMEWORKS[0]), (folders[0], FRAMEWORKS[0])]])
-    speeds = {framework: speed_of(row, framework) for framework in FRAMEWORKS}
     size = read_json(folders[0] / FRAMEWORKS[0] / "train_summary.json", {"checkpoint_bytes": int})["checkpoint_bytes"]
     return {"row": row.name, "weights": trained_weights(row), "rate": flags_of(row)["lr"], "flags": flags_of(row),
             "seeds": list(row.seeds), "scores": scores,
-            "step_ms": {framework: speed or kept and kept["step_ms"][framework]
-                        for framework, (speed, _) in speeds.items()},
-            "peak_memory_gib": {framework: memory or kept and kept["peak_memory_gib"][framework]
-                                for framework, (_, memory) in speeds.items()},
-            "checkpoint_mb": size / 1e6, "largest_loss_gap": gap, "equal_spans": equal,
+            **speeds_of(row, kept), "checkpoint_mb": size / 1e6, "largest_loss_gap": gap, "equal_spans": equal,
             "floor_loss_gap": floor_gap, "floor_equal_spans": floor_equal}
-
-
-def plot_rows(path, rows):
-    """Draws validation F1 by epoch of every row, the seeds' mean, as a PNG: one panel a framework."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    figure, panels = pyplot.subplots(1, len(FRAMEWORKS), figsize=(11, 4.4), sharey=True, constrained_layout=True)
-    for axes, framework in zip(panels, FRAMEWORKS):
-        for row in rows:
-            curves = [[record["scores"]["classification"]["f1"]
-                       for record in read_log(LOG / row.name / f"seed{seed}" / framework / "train_log.jsonl")
-                       if record["kind"] == "validation"] for seed in row.seeds]
-            points = np.mean(curves, axis=0)
-            axes.plot(range(1, len(points) + 1), points, marker="o", markersize=4, label=TITLES[row.name]["en"])
-        axes.set_title(NAMES[framework])
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("validation F1, role and exact span")
-    panels[-1].legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1, 0.6))
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)
 
 
 def keep(rows):
     """Copies what the runs logged to log/eae/, writes the table over all rows, and draws the figures.
 
-    A row that is not among these stays as log/eae/ has it.
+    A row that is not among these, or was trained elsewhere, stays as log/eae/ has it, but for its speed.
     """
-    kept = {record["row"]: record for record in read_json(LOG / ROWS_FILE, [dict])} if len(rows) < len(ROWS) else {}
+    path = LOG / ROWS_FILE
+    kept = {record["row"]: record for record in read_json(path, [dict])} if path.is_file() else {}
     records = {**kept, **{row.name: record_of(row, kept.get(row.name)) for row in rows}}
-    write_json(LOG / ROWS_FILE, [records[row.name] for row in ROWS if row.name in records])
-    folders = list(runs_of(rows))
-    summary = read_json(folders[0][0] / FRAMEWORKS[0] / "train_summary.json", {"device": str, "version": str})
-    jittor = read_json(folders[0][0] / FRAMEWORKS[1] / "train_summary.json", {"device": str, "version": str})
-    text = ("# PHEE, event arguments with gold triggers, bert.minilm\n\n" + events_table(LOG, "en") + "\n\n"
-            "Test scores of the best epoch by validation F1; several seeds: mean ± standard deviation. Milliseconds "
-            f"and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by itself. Loss gap: the largest "
-            "relative difference of both frameworks' average losses over "
-            f"{event_training_flags('phee')['log_interval']} steps. "
-            "Equal spans: those that both predict, of those that either does. In brackets the noise floor: PyTorch "
-            "with itself, its rate one unit in the last place up, of the first seed; the frameworks' numbers are of "
-            f"all seeds. {folders[0][1].name} was trained with PyTorch {summary['version']} on {summary['device']}, "
-            f"Jittor {jittor['version']} on {jittor['device']}, fp32; train_summary.json says it of each run.\n")
+    write_json(path, [records[row.name] for row in ROWS if row.name in records])
+    trained = [row for row in rows if has_runs(row)]
+    folders = list(runs_of(trained))
     for folder, row, seed in folders:
         target = LOG / row.name / f"seed{seed}"
         for name in [*(f"{framework}/{name}" for framework in FRAMEWORKS for name in KEPT), "table.md", "results.json"]:
             with atomic_write(target / name) as file:
                 file.write(cleaned((folder / name).read_text(encoding="utf-8")))
-    for folder, row, seed in trained_floors(rows):
+    for folder, row, seed in trained_floors(trained):
         for name in KEPT:
             with atomic_write(LOG / row.name / f"seed{seed}" / FRAMEWORKS[0] / name) as file:
                 file.write(cleaned((folder / FRAMEWORKS[0] / name).read_text(encoding="utf-8")))
@@ -261,10 +243,20 @@ def keep(rows):
             if path.is_file():
                 with atomic_write(LOG / row.name / f"speed_{framework}.json") as file:
                     file.write(cleaned(path.read_text(encoding="utf-8")))
+    text = ("# PHEE, event arguments with gold triggers, bert.minilm\n\n" + events_table(LOG, "en") + "\n\n"
+            "Test scores of the best epoch by validation F1; several seeds: mean ± standard deviation. Milliseconds "
+            f"and memory, PyTorch / Jittor, are of {SPEED_STEPS} steps of each row by itself. Loss gap: the largest "
+            "relative difference of both frameworks' average losses over "
+            f"{event_training_flags('phee')['log_interval']} steps. "
+            "Equal spans: those that both predict, of those that either does. In brackets the noise floor: PyTorch "
+            "with itself, its rate one unit in the last place up, of the first seed; the frameworks' numbers are of "
+            "all seeds. In each folder's train_summary.json are its versions, its device, its precision and all its "
+            "flags.\n")
     with atomic_write(LOG / "table.md") as file:
         file.write(text)
     FIGURE.mkdir(parents=True, exist_ok=True)
-    plot_rows(FIGURE / "rows.png", ROWS)
+    plot_rows(FIGURE / "rows.png", LOG, ROWS)
+    plot_gaps(FIGURE / "gaps.png", LOG, [row for row in ROWS if row.flags.get("lora_dim") == 0])
     print(text)
     first = next((folder for folder, row, _ in folders if row.name == "lora16"), None)
     if first is None:

@@ -1,6 +1,7 @@
 """run_events.py: its commands, the weights that each row trains, and what it keeps of finished runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -50,28 +51,27 @@ def test_what_is_kept():
         write_run(folder, "pytorch", 0.5 + number / 100, [2.0, 1.0], [1, 2, 3])
         write_run(folder, "jittor", 0.5 + number / 100, [2.0, 1.0 + 1e-6 * (row.name == "lora8")],
                   [1, 2, 3, 4] if (row.name, seed) == ("lora16", 111) else [1, 2, 3])
-    for folder, _, _ in run_events.runs_of(run_events.FLOORS.values()):
+    for folder, _, _ in run_events.runs_of(run_events.floors_of(run_events.ROWS)):
         write_run(folder, "pytorch", 0.5, [2.0, 1.0 + 1e-5], [1, 2])
     write_json(run_events.WORK / "lora8" / "speed_jittor" / "train_summary.json",
                {"step_ms": 7.25, "peak_memory_bytes": 1 << 31})
     run_events.keep(run_events.ROWS)
     lines = lines_by_title()
-    assert "| 22,566,146 | 0.0001, 5 | 3 | 0.510 ± 0.010 / 0.510 ± 0.010 / **0.510 ± 0.010** |" in lines["all weights"]
+    assert "| 2.5e-05, 10, 16 | 3 | 0.510 ± 0.010 / 0.510 ± 0.010 / **0.510 ± 0.010** |" in lines["all weights"]
     assert lines["LoRA r 16, heads trained"].split(" | ")[1] == "148,226"
     assert lines["LoRA r 16, heads trained"].endswith("| 0.6 | 0.0e+00 (1.0e-05) | 90.00% (66.67%) |")  # nine of ten
     assert "lora16_noise_floor/seed110/pytorch/train_log.jsonl" in {
         str(path.relative_to(run_events.LOG)) for path in run_events.LOG.rglob("*.jsonl")}
-    assert 0.0003 < run_events.flags_of(run_events.FLOORS["lora16"])["lr"] < 0.0003000001
-    assert "| 74,498 | 0.0003, 20 | 1 | 0.600 / 0.600 / **0.600** |" in lines["LoRA r 8, heads trained"]
+    assert "| 74,498 | 0.0003, 20, 32 | 1 | 0.650 / 0.650 / **0.650** |" in lines["LoRA r 8, heads trained"]
     assert lines["LoRA r 8, heads trained"].endswith("| – / 7.2 | – / 2.00 | 0.6 | 1.0e-06 | 100.00% |")
-    assert "| 147,456 | 5e-05, 5 |" in lines["LoRA r 16, heads frozen, full fine-tuning's rate"]
+    assert "| 147,456 | 5e-05, 5, 32 |" in lines["LoRA r 16, heads frozen, full fine-tuning's rate"]
     assert events_table(run_events.LOG, "zh").count("\n") == len(run_events.ROWS) + 1
     kept = {str(path.relative_to(run_events.LOG)) for path in run_events.LOG.rglob("*") if path.is_file()}
     assert {"rows.json", "table.md", "lora16/seed112/jittor/train_log.jsonl", "lora8/speed_jittor.json"} < kept
     assert not any("predictions.jsonl" in name and "summary" not in name for name in kept)
     assert str(run_events.WORK) not in (run_events.LOG / "lora4/seed110/pytorch/train.log").read_text()
-    assert sorted(path.name for path in run_events.FIGURE.iterdir()) == ["lora16_curves.png", "lora16_roles.png",
-                                                                         "rows.png"]
+    assert sorted(path.name for path in run_events.FIGURE.iterdir()) == ["gaps.png", "lora16_curves.png",
+                                                                         "lora16_roles.png", "rows.png"]
 
     again = [row for row in run_events.ROWS if row.name == "lora8"]
     for folder, _, _ in run_events.runs_of(again):
@@ -82,6 +82,29 @@ def test_what_is_kept():
     changed = later.pop("LoRA r 8, heads trained")
     assert "**0.900** |" in changed and "| – / 7.2 | – / 2.00 |" in changed  # the speed is still that of before
     assert later == {title: line for title, line in lines.items() if title in later} and len(later) == len(lines) - 1
+
+
+def test_a_row_that_was_trained_elsewhere_gets_a_new_speed_alone():
+    for folder, _, _ in run_events.runs_of(run_events.ROWS):
+        for framework in FRAMEWORKS:
+            write_run(folder, framework, 0.5, [2.0, 1.0], [1])
+    run_events.keep(run_events.ROWS)
+    before = lines_by_title()
+    shutil.rmtree(run_events.WORK)
+    write_json(run_events.WORK / "lora4" / "speed_pytorch" / "train_summary.json",
+               {"step_ms": 5.0, "peak_memory_bytes": 1 << 30})
+    run_events.keep(run_events.ROWS)
+    after = lines_by_title()
+    title = "LoRA r 4, heads trained"
+    assert after.pop(title) == before.pop(title).replace("| – / – | – / – |", "| 5.0 / – | 1.00 / – |")
+    assert after == before and (run_events.LOG / "lora4" / "speed_pytorch.json").is_file()
+
+
+def test_a_noise_floor_starts_one_unit_in_the_last_place_up():
+    rows = {row.name: row for row in run_events.ROWS}
+    assert 0.0003 < run_events.flags_of(run_events.floor_of(rows["lora16"]))["lr"] < 0.0003000001
+    floor = run_events.flags_of(run_events.floor_of(rows["all_weights_fp64"]))
+    assert floor["lr"] == np.nextafter(0.00004, 1) and floor["fp64"]
 
 
 def test_every_row_has_a_title_and_weights():
@@ -111,7 +134,7 @@ def test_the_commands(monkeypatch, capsys):
     assert [label for label, *_ in jobs].count("all_weights_noise_floor/seed110 pytorch") == 1 and len(jobs) == 7
     jobs.clear()
     assert run_events.main(["--stages", "report"]) == 0
-    assert len(jobs) == 15 and all("both" in words for _, words, _ in jobs)
+    assert len(jobs) == 20 and all("both" in words for _, words, _ in jobs)
     monkeypatch.setattr(run_events, "run_all", lambda *others: ["lora4/seed110 jittor"])
     assert run_events.main(["--stages", "train,report,keep", "--only", "lora4"]) == 1
     assert "not done: 'lora4/seed110 jittor'" in capsys.readouterr().err

@@ -40,7 +40,8 @@ def test_the_words_of_training(tmp_path):
     everything = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0"), "train")
     assert value_of(everything, "--lr") == "0.0001" and value_of(everything, "--max_epoch") == "2"  # the demo's
     of_phee = words_of(run_of("--preset", "phee", "--work_dir", str(tmp_path), "--lora_dim", "0"), "train")
-    assert value_of(of_phee, "--lr") == "0.0001" and value_of(of_phee, "--max_epoch") == "5"
+    assert value_of(of_phee, "--lr") == "2.5e-05" and value_of(of_phee, "--max_epoch") == "10"
+    assert value_of(of_phee, "--train_batch_size") == "16" and value_of(of_phee, "--label_smooth") == "0.1"
     slow = words_of(run_of("--work_dir", str(tmp_path), "--lora_dim", "0", "--lr", ".5", "--warmup_step", "3"), "train")
     assert value_of(slow, "--lr") == "0.5" and "--warmup_share" not in slow
 
