@@ -24,6 +24,7 @@ import kernels
 import lora
 import model
 import optimizer
+from kernel_sources import cpu_dropout
 
 pytestmark = [pytest.mark.usefixtures("on_device"), pytest.mark.slow]
 LAST = CARD.layers - 1
@@ -130,7 +131,7 @@ def test_another_mask_than_the_layer_says(monkeypatch, found):
 
 
 def test_masks_of_another_hash(monkeypatch, found):
-    monkeypatch.setattr(kernels, "TOKEN", kernels.TOKEN + 2)
+    monkeypatch.setattr(cpu_dropout, "TOKEN", cpu_dropout.TOKEN + 2)
     comparison = found()
     assert failed(comparison.causes) == ["dropout masks", "dropout masks against numpy"]
     assert comparison.causes[4].first == "transformer.h.0.attn.c_attn in step 1, pytorch"
