@@ -5,12 +5,11 @@ Rows are its TableRows; ``folder`` is ``log/eae``.
 
 import numpy as np
 
+from common.align.differences import relative_gap
 from common.bench.event_summary import ROWS_FILE, TITLES
 from common.drivers.report import read_log
 from common.files import atomic_write, read_json
 from common.frameworks import FRAMEWORKS, NAMES
-
-COLOURS = ("#d1495b", "#1b6ca8", "#999999")
 
 
 def records_of(folder, row, seed, framework, kind):
@@ -57,12 +56,13 @@ def plot_gaps(path, folder, rows):
 
     rates = {record["row"]: record["rate"] for record in read_json(folder / ROWS_FILE, [{"row": str, "rate": float}])}
     figure, axes = pyplot.subplots(figsize=(8, 4), constrained_layout=True)
-    for row, colour in zip(rows, COLOURS):
+    for number, row in enumerate(rows):
         for seed in row.seeds:
-            first, second = (records_of(folder, row, seed, framework, "train") for framework in FRAMEWORKS)
-            gaps = np.array([abs(one["avg_loss"] / other["avg_loss"] - 1) for one, other in zip(first, second)])
+            records = [records_of(folder, row, seed, framework, "train") for framework in FRAMEWORKS]
+            first, second = (np.array([record["avg_loss"] for record in each]) for each in records)
+            gaps = relative_gap(second, first)
             label = f"{TITLES[row.name]['en']}, {rates[row.name]:g}"
-            axes.plot([record["step"] for record in first], np.where(gaps > 0, gaps, np.nan), color=colour,
+            axes.plot([record["step"] for record in records[0]], np.where(gaps > 0, gaps, np.nan), color=f"C{number}",
                       linewidth=0.8, label=label if seed == row.seeds[0] else None)
     axes.set_yscale("log")
     axes.set_xlabel("step")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.align.differences import relative_gap
 from common.bench.event_figures import plot_gaps, plot_rows
 from common.bench.event_summary import ROWS_FILE, events_table
 from common.drivers.commands import cleaned
@@ -81,7 +82,6 @@ ROWS = (
 def flags_of(row):
     """Returns a row's flags of bert_eae_ft.py, the preset's included."""
     return {**event_training_flags("phee", row.flags.get("lora_dim")), **row.flags}
-
 
 
 def floor_of(row):
@@ -164,7 +164,7 @@ def alike(pairs):
     gap, same, either = 0.0, 0, 0
     for pair in pairs:
         first, second = (losses_of(*run) for run in pair)
-        gap = max(gap, float(np.abs(first / second - 1).max()))
+        gap = max(gap, float(relative_gap(second, first).max()))
         for one, other in zip(*(answers_of(*run) for run in pair)):
             same, either = same + len(one & other), either + len(one | other)
     return gap, same / either if either else 1.0

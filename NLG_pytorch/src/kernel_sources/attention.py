@@ -19,7 +19,7 @@ def attention(fused, heads, packed, is_causal):
     """
     count, width = fused.shape[0], fused.shape[1] // 3
     if fused.is_cuda and fused.dtype == torch.float64:
-        return padded_attention(fused, heads, packed, is_causal)
+        return attention_of_float64(fused, heads, packed, is_causal)
     if fused.is_cuda:
         # What scaled_dot_product_attention calls for nested tensors, its causal mask being number 1: for sequences one
         # after another there is no public call that takes float32.
@@ -35,8 +35,8 @@ def attention(fused, heads, packed, is_causal):
                       for parts in sequences])
 
 
-def padded_attention(fused, heads, packed, is_causal):
-    """The same, for float64 on a GPU: of torch's kernels for sequences one after another none takes it."""
+def attention_of_float64(fused, heads, packed, is_causal):
+    """The same on a GPU: of torch's kernels for sequences one after another none takes float64."""
     from kernel_sources.padded_attention import layout_of  # it takes from kernels, which takes from here
 
     layout = layout_of(packed)

@@ -63,9 +63,9 @@ class Dropped(torch.autograd.Function):
         # while a CUDA graph is recorded.
         columns = ATTENTION_WIDTH if x.dim() == 4 else min(LARGEST_WIDTH, triton.next_power_of_2(width))
         all_rows, rows = x.numel() // width, BLOCK // columns
-        # A kernel's own numbers are float32: for float64 its factor is 1.
-        later, factor = (dropout.kept_factor, 1.0) if x.dtype == torch.float64 else (1.0, dropout.kept_factor)
+        is_double = x.dtype == torch.float64  # a kernel's own numbers are float32, so that its factor is 1 there
         dropout_kernel[triton.cdiv(all_rows, rows), triton.cdiv(width, columns)](
             x, y, dropout.step_key, dropout.token_keys.contiguous(), stream - 2**32 if stream >= 2**31 else stream,
-            dropout.threshold, factor, heads, count, width, all_rows, *MIX, TOKEN, FEATURE, rows, columns)
-        return y if later == 1.0 else y.mul_(later)
+            dropout.threshold, 1.0 if is_double else dropout.kept_factor, heads, count, width, all_rows, *MIX, TOKEN,
+            FEATURE, rows, columns)
+        return y.mul_(dropout.kept_factor) if is_double else y
