@@ -81,7 +81,12 @@ def _take_default_signals():
 os.register_at_fork(after_in_child=_take_default_signals)
 
 
-def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool] = lambda: True) -> NoReturn:
+def say(line: str, status: int) -> None:
+    """Says on standard error why the process ends; its exit status changes nothing."""
+    print(line, file=sys.stderr)
+
+
+def run_main(main: Callable[[list[str]], int | None], say: Callable[[str, int], None] = say) -> NoReturn:
     """Runs ``main(argv)`` as the process and ends it with one line on standard error where something is wrong.
 
     Exit statuses: that of a UserError, as a rule USER_ERROR; USER_ERROR for what the operating system refuses,
@@ -90,7 +95,7 @@ def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool]
 
     Args:
         main: takes the command-line arguments without the program's name; returns None or an exit status.
-        speaks: tells whether it is for this process to say what is wrong; it is asked where something is.
+        say: is called with the line and the exit status where something is wrong.
     """
     program = os.path.basename(sys.argv[0])
     message = None
@@ -125,6 +130,6 @@ def run_main(main: Callable[[list[str]], int | None], speaks: Callable[[], bool]
     if before == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, before)
     _drop_output()
-    if message and speaks():
-        print(f"{program}: {message}", file=sys.stderr)
+    if message:
+        say(f"{program}: {message}", status)
     sys.exit(status)

@@ -4,9 +4,9 @@ import jittor_setup  # noqa: F401  decides the environment before Jittor is impo
 
 from functools import partial
 
-from common.errors import run_main
 from common.run.event_arguments import event_prediction_arguments
 from common.run.event_prediction import EventModel, run_prediction
+from common.run.processes import run_main
 
 import device
 from bert import BertSpanModel

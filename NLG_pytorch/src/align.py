@@ -10,10 +10,10 @@ import torch
 
 from common.align.collect import Probes, run_dump
 from common.align.trace import LOGITS, Trace
-from common.errors import run_main
 from common.run.arguments import alignment_arguments
 from common.run.batching import converted
 from common.run.dropout import Dropout
+from common.run.processes import run_main
 from common.run.training import first_weights
 
 import device

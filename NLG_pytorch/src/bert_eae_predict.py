@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from common.errors import run_main
 from common.run.event_arguments import event_prediction_arguments
 from common.run.event_prediction import EventModel, run_prediction
+from common.run.processes import run_main
 
 import device
 from bert import BertSpanModel

@@ -1,9 +1,12 @@
 """What a launcher, such as torchrun or mpirun, tells each process that it starts: its place among those of the run."""
 
 import argparse
+import contextlib
+import errno
 import os
 import socket
 import sys
+import time
 from dataclasses import dataclass
 
 from common.errors import UserError
@@ -17,6 +20,7 @@ VARIABLES = {
 }
 # The largest values of the original program's flags that stand for a process alone.
 LARGEST = {"local_rank": 0, "rank": 0, "world_size": 1}
+LAUNCHER_SECONDS = 10  # within which processes find the same thing wrong, and a launcher sees that one has ended
 HOW = ("start several processes with torchrun --nproc_per_node=N in the PyTorch tree, with mpirun -np N in the Jittor "
        "tree")
 
@@ -71,23 +75,44 @@ def place() -> Place:
     return Place()
 
 
-def speaks_first() -> bool:
-    """Tells whether no other process of this run, on this machine, has said yet why the run ends.
+def say_once(line: str | None, seconds: float = LAUNCHER_SECONDS) -> None:
+    """Prints a line on standard error, unless another process of this run, on this machine, has said why the run ends.
 
-    A name in Linux's abstract namespace stands for the right to speak; the system takes it back when its owner ends.
+    A name in Linux's abstract namespace stands for the right to speak; the system takes it back when its owner ends. So
+    the owner stays until the others have asked for it. They ask until the line is out, for once a process has ended
+    the launcher ends all of them.
+
+    Args:
+        line: without the newline; None where the first process says by itself, or has said, what all find wrong, so
+            that they only wait for each other.
+        seconds: for which the process waits for the next of the others, which may not find anything wrong.
     """
     try:
-        if place().count == 1:
-            return True
-    except UserError:  # all of them have such variables
-        pass
-    claim = socket.socket(socket.AF_UNIX)
-    try:
-        claim.bind(f"\0{os.path.basename(sys.argv[0])} started by {os.getppid()}")
-    except OSError:
-        return False
-    claim.detach()  # it stays open as long as this process
-    return True
+        others = place().local_count - 1
+    except UserError:  # it is the line
+        others = 0
+    name = f"\0{os.path.basename(sys.argv[0])} started by {os.getppid()}"
+    with socket.socket(socket.AF_UNIX) as right:
+        while others:
+            try:
+                right.bind(name)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:  # a system without such names
+                    others = 0
+                    break
+            with socket.socket(socket.AF_UNIX) as question, contextlib.suppress(ConnectionRefusedError):
+                question.connect(name)
+                return
+            time.sleep(.01)
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
+        if others:
+            right.listen(others)
+            right.settimeout(seconds)
+            with contextlib.suppress(TimeoutError, BlockingIOError, KeyboardInterrupt):
+                for _ in range(others):
+                    right.accept()[0].close()
 
 
 def add_launcher_flags(parser: argparse.ArgumentParser) -> None:

@@ -17,9 +17,7 @@ import numpy as np
 
 from common import errors
 from common.errors import UserError
-from common.run.launching import place, speaks_first
-
-LAUNCHER_SECONDS = 10  # within which a launcher sees that a process has ended
+from common.run.launching import LAUNCHER_SECONDS, place, say_once
 
 
 class OthersEnded(Exception):
@@ -123,12 +121,21 @@ def run_main(main: Callable[[list[str]], int | None]) -> NoReturn:
                 nowhere = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
-            status = main(argv)
+            try:
+                status = main(argv)
+            except SystemExit as end:  # of argparse, whose message the first process alone shows
+                if end.code:
+                    say_once(None, LAUNCHER_SECONDS)
+                raise
             _group.leave()
             return status
 
+    def say(line, status):
+        by_signal = status in (errors.INTERRUPTED, errors.TERMINATED)
+        say_once(line, 0 if by_signal else LAUNCHER_SECONDS)
+
     try:
-        errors.run_main(main_of_one, speaks_first)
+        errors.run_main(main_of_one, say)
     except SystemExit as end:
         if end.code:
             _group.abort(end.code)

@@ -167,6 +167,8 @@ import process_group
 from common.errors import UserError
 from common.run import processes
 
+processes.LAUNCHER_SECONDS = 1
+
 
 def main(argv):
     process_group.join()
@@ -194,7 +196,39 @@ def test_a_process_that_ends_ends_the_other(rank, ending, status, said, tmp_path
     assert said in everything and everything.count("error: ") <= 1
 
 
-def test_what_all_find_wrong_is_said_once(rows, tmp_path):
+LATE = """
+import time
+import sys
+
+sys.path.insert(0, "src")
+{imports}
+from common.run import processes
+import gpt2_ft
+
+
+def late(seconds, plain):
+    def later(*arguments):
+        if processes.place().rank == {late}:
+            time.sleep(seconds)
+        return plain(*arguments)
+    return later
+
+
+gpt2_ft.run_training = late(0.05, gpt2_ft.run_training)
+main = late(1, gpt2_ft.main)
+
+processes.run_main(main)
+"""
+
+
+@pytest.mark.parametrize("flags, said, late", [
+    *((["--max_step", "3"], "none.jsonl: no such file", late) for late in (None, 0, 1)),  # found once they are joined
+    (["--max_step", "0"], "--max_step", 1),
+    (["--max_steps", "3"], "unrecognized arguments: --max_steps", 0)])
+def test_what_all_find_wrong_is_said_once(flags, said, late, rows, tmp_path):
+    """Also where one of them finds it later, just before the launcher has ended it or long after it would have."""
+    program = tmp_path / "late.py"
+    program.write_text(LATE.format(imports=IMPORTS, late=late))
     data = ["--train_data", rows / "none.jsonl", "--valid_data", rows / "valid.jsonl"]
-    ended = run([*launcher(2), "src/gpt2_ft.py", *data, *MODEL, "--max_step", 3, "--work_dir", tmp_path], USER_ERROR)
-    assert ended.stderr.count("gpt2_ft.py: error: ") == 1 and "none.jsonl: no such file" in ended.stderr
+    ended = run([*launcher(2), program, *data, *MODEL, *flags, "--work_dir", tmp_path], USER_ERROR)
+    assert ended.stderr.count("late.py: error: ") == 1 and said in ended.stderr

@@ -6,11 +6,10 @@ import os
 import sys
 
 from common.errors import UserError
-from common.run.launching import speaks_first
+from common.run.launching import say_once
 
 try:
     environment.load()
 except UserError as missing:
-    if speaks_first():
-        print(f"{os.path.basename(sys.argv[0])}: error: {missing}", file=sys.stderr)
+    say_once(f"{os.path.basename(sys.argv[0])}: error: {missing}")
     sys.exit(missing.status)

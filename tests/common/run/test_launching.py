@@ -1,5 +1,7 @@
 """What launchers say by flags and variables: what fits together is taken, anything else refused with a sentence."""
 
+import os
+import socket
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 from common.errors import UserError
 from common.paths import ROOT
 from common.run.arguments import alignment_arguments, beam_arguments, training_arguments
-from common.run.launching import VARIABLES, Place, place, speaks_first
+from common.run.launching import VARIABLES, Place, place, say_once
 
 TRAINING = ["--train_data", "t", "--valid_data", "v", "--init_checkpoint", "c", "--max_step", "3"]
 BEAM = ["--data", "d", "--init_checkpoint", "c"]
@@ -86,25 +88,93 @@ def test_a_program_that_runs_alone_says_so(monkeypatch):
         alignment_arguments([*TRAINING, "--output", "o", "--test_data", "t"], "")
 
 
-def test_one_of_several_processes_speaks(monkeypatch):
-    """The processes are children of one launcher, as these are of the test."""
-    set_variables(monkeypatch, "mpirun", 1, 2, 1, 2)
-    program = ("import sys, time; from common.run.launching import speaks_first; print(speaks_first(), flush=True); "
-               "sys.stdin.read()")
-    started = [subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE) for _ in range(3)]
-    said = [process.stdout.readline().strip() for process in started]
+SPEAKS = """
+import sys
+from common.run.launching import say_once
+print("ready", flush=True)
+sys.stdin.readline()
+say_once({line!r}, {seconds})
+"""
+
+
+def start(seconds=30, line="a line"):
+    """Starts a process that says a line when it is told to; the test is its parent, as a launcher is others'."""
+    process = subprocess.Popen([sys.executable, "-c", SPEAKS.format(line=line, seconds=seconds)], cwd=ROOT, text=True,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def tell(process):
+    process.stdin.write("now\n")
+    process.stdin.flush()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_one_of_several_processes_speaks(monkeypatch, count):
+    set_variables(monkeypatch, "mpirun", 1, count, 1, count)
+    started = [start() for _ in range(count)]
     for process in started:
-        process.communicate()
-    assert sorted(said) == ["False", "False", "True"]
+        tell(process)
+    assert sorted(process.communicate(timeout=60)[1] for process in started) == [""] * (count - 1) + ["a line\n"]
+    assert all(process.returncode == 0 for process in started)
 
 
-def test_a_process_alone_speaks():
-    assert speaks_first() and speaks_first()
+def test_late_processes_stay_silent(monkeypatch):
+    """The first one waits for all of them, each of which ends once it has been heard."""
+    set_variables(monkeypatch, "mpirun", 1, 3, 1, 3)
+    first, *others = [start() for _ in range(3)]
+    tell(first)
+    assert first.stderr.readline() == "a line\n"
+    for process in others:
+        assert first.poll() is None
+        tell(process)
+        assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
+    assert first.communicate(timeout=60) == ("", "") and first.returncode == 0
 
 
-def test_a_variable_that_is_no_number_is_named(monkeypatch):
+def test_another_one_speaks_where_the_first_is_ended_too_early(monkeypatch):
+    """The first one has the right, and is killed before the line is out."""
+    set_variables(monkeypatch, "mpirun", 1, 2, 1, 2)
+    name = f"\0-c started by {os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as right:
+        right.bind(name)
+        process = start(0)
+        tell(process)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=.5)
+    assert process.communicate(timeout=60)[1] == "a line\n"
+
+
+def test_the_others_are_waited_for_no_longer_than_that(monkeypatch):
+    set_variables(monkeypatch, "mpirun", 1, 2, 1, 2)
+    for seconds in (0, .1):
+        process = start(seconds)
+        tell(process)
+        assert process.communicate(timeout=60)[1] == "a line\n" and process.returncode == 0
+
+
+def test_without_a_line_they_wait_for_each_other(monkeypatch):
+    """So argparse's message, which the first process has alone, is out before the launcher ends all of them."""
+    set_variables(monkeypatch, "mpirun", 0, 2, 0, 2)
+    first = start(line=None)
+    tell(first)
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.wait(.3)
+    second = start(line=None)
+    tell(second)
+    assert [process.communicate(timeout=60) for process in (first, second)] == [("", "")] * 2
+
+
+def test_a_process_alone_speaks(capsys):
+    say_once("a line")
+    say_once("a line")
+    assert capsys.readouterr().err == "a line\n" * 2
+
+
+def test_a_variable_that_is_no_number_is_named(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UserError, match="^WORLD_SIZE is 'two': expected a whole number"):
         training_arguments(TRAINING, "")
-    assert speaks_first()
+    say_once("it is said")
+    assert capsys.readouterr().err == "it is said\n"

@@ -62,6 +62,8 @@ ENDING = """
 import sys
 from common.run import processes
 
+processes.LAUNCHER_SECONDS = 0.1
+
 class Group(processes.Processes):
     rank, count = int(sys.argv[1]), 2
     def leave(self):
