@@ -166,6 +166,11 @@ def format_number(value):
     return "–" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
+def format_difference(value):
+    """Four decimals; a difference that they would hide is told by its size, so that only equal numbers look equal."""
+    return "0" if value == 0 else f"{value:+.4f}" if abs(value) >= 0.00005 else f"{value:+.0e}"
+
+
 def format_cell(result, name):
     """Returns one framework's number, with its 95 % interval where it has one."""
     ends = result["intervals"].get(name)
@@ -180,23 +185,21 @@ def markdown_table(results, frameworks):
         values = [results[framework]["numbers"][name] for framework in frameworks]
         cells = [format_cell(results[framework], name) for framework in frameworks]
         if len(values) == 2:
-            cells.append("–" if None in values else f"{values[1] - values[0]:+.4f}")
+            cells.append("–" if None in values else format_difference(values[1] - values[0]))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def plot_losses(path: str | os.PathLike, work: str | os.PathLike, frameworks: Sequence[str], title: str) -> None:
     """Draws training and validation loss by step, one colour a framework, as a PNG."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
     draw_losses(axes, work, frameworks, "loss (nats per token)")
     axes.set_title(title)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)
 
 
 def draw_losses(axes, work, frameworks, label):

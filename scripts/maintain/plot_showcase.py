@@ -9,19 +9,16 @@ standard deviation over the seeds, the difference, and how likely chance makes o
 
 import argparse
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from common.drivers.report import format_number, plot_losses
+from common.drivers.report import format_difference, format_number, plot_losses
 from common.drivers.showcase import LOG, gap, gaps, mean_and_deviation, read_losses, scores, seeds_of
 from common.drivers.tasks import TASKS
 from common.errors import UserError, run_main
 from common.files import atomic_write, read_json
 from common.frameworks import COLOURS, FRAMEWORKS, NAMES
 from common.paths import ROOT
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  its backend is chosen first
 
 FIGURE = ROOT / "figure"
 FLOOR_COLOUR = "#777777"
@@ -32,7 +29,6 @@ def save(figure, name):
     path = FIGURE / name
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    pyplot.close(figure)
     print(path.relative_to(ROOT))
 
 
@@ -52,7 +48,8 @@ def draw_band(axes, steps, rows, colour, label, line="-"):
 def draw_all_losses(task):
     """Draws all seeds of both frameworks, and the gap between them beside the noise floor."""
     steps, between, floor = gaps(task)
-    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(7, 6.4), sharex=True, constrained_layout=True)
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
     for framework, line in zip(FRAMEWORKS, ("-", (0, (4, 3)))):
         rows = np.stack([read_losses(folder / framework).averages for folder in seeds_of(task)])
         draw_band(upper, steps, rows, COLOURS[framework], NAMES[framework], line)
@@ -76,8 +73,8 @@ def draw_scores(task):
     names = list(documents[FRAMEWORKS[0]]["intervals"])
     columns = min(5, len(names))
     rows = -(-len(names) // columns)
-    figure, panels = pyplot.subplots(rows, columns, figsize=(2.2 * columns, 2.4 * rows), squeeze=False,
-                                     constrained_layout=True)
+    figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(panels.flat, names):
         for position, framework in enumerate(FRAMEWORKS):
             value = documents[framework]["numbers"][name]
@@ -110,8 +107,8 @@ def sheet_rows(task):
     for name, found in scores(task).items():
         cells = [" ± ".join(map(format_number, mean_and_deviation(found[framework]))) for framework in FRAMEWORKS]
         differences = [other - reference for reference, other in zip(*(found[framework] for framework in FRAMEWORKS))]
-        mean = round(sum(differences) / len(differences), 4) + 0.0  # no -0
-        rows.append([name, *cells, f"{mean:+.4f}", f"{paired_p(differences):.2f}"])
+        mean = sum(differences) / len(differences)
+        rows.append([name, *cells, format_difference(mean), f"{paired_p(differences):.2f}"])
     return rows
 
 
@@ -126,10 +123,11 @@ def write_sheet(task):
              "seeds' differences."]
     with atomic_write(FIGURE / "sheet" / f"{task}.md") as file:
         file.write("\n".join(lines) + "\n")
-    figure, axes = pyplot.subplots(figsize=(8.5, 0.6 + 0.27 * len(rows)), constrained_layout=True)
+    figure = Figure(figsize=(8.5, 0.6 + 0.27 * len(rows)), layout="constrained")
+    axes = figure.subplots()
     axes.axis("off")
     axes.set_title(title, fontsize=10)
-    table = axes.table(cellText=rows, colLabels=heads, loc="center", colWidths=[0.42, 0.2, 0.2, 0.11, 0.07])
+    table = axes.table(cellText=rows, colLabels=heads, bbox=(0, 0, 1, 1), colWidths=[0.42, 0.2, 0.2, 0.11, 0.07])
     table.auto_set_font_size(False)
     table.set_fontsize(8)
     for (_, column), cell in table.get_celld().items():
@@ -141,7 +139,8 @@ def write_sheet(task):
 def draw_control(name, title, reference, curves):
     """Draws gaps to a reference training: ``curves`` is ``{label: (folder, colour)}``."""
     expected = read_losses(reference)
-    figure, axes = pyplot.subplots(figsize=(7, 3.6), constrained_layout=True)
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
     for label, (folder, colour) in curves.items():
         axes.plot(expected.steps, np.maximum(gap(read_losses(folder), expected), 1e-17), color=colour, linewidth=1.2,
                   label=label)

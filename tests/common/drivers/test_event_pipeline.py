@@ -134,7 +134,7 @@ def test_the_report(finished, capsys):
     write_event_report(finished)
     table = (finished.work / "table.md").read_text()
     assert "| classification, F1 | 0.5000 [0.4000, 0.6000] | 0.5200 [0.4200, 0.6200] | +0.0200 |" in table
-    assert "| Agent | 3 | 0.5000 | 0.5200 |" in table and "| checkpoint, MB | 0.6000 | 0.6000 | +0.0000 |" in table
+    assert "| Agent | 3 | 0.5000 | 0.5200 |" in table and "| checkpoint, MB | 0.6000 | 0.6000 | 0 |" in table
     assert "LoRA of rank 16 on query,value, heads trained, seed 110" in table
     # Of four queries one has different answers.
     assert "the same answer to 75.00% of the queries" in table

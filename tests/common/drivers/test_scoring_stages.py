@@ -4,7 +4,7 @@ import pytest
 
 from common.drivers.commands import Command, run_command, why_again
 from common.drivers.pipeline import Run, parse
-from common.drivers.report import markdown_table
+from common.drivers.report import format_difference, markdown_table
 from common.drivers.tasks import TASKS
 from common.errors import UserError
 from common.files import write_json_lines
@@ -75,8 +75,15 @@ def test_intervals_stand_in_the_table():
     results = {name: {"numbers": {"validation loss": 1.5, "BLEU": value}, "intervals": {"BLEU": [value - 1, value + 1]}}
                for name, value in (("pytorch", 46.7), ("jittor", 46.2))}
     assert markdown_table(results, ["pytorch", "jittor"]).splitlines()[2:] == [
-        "| validation loss | 1.5000 | 1.5000 | +0.0000 |",
+        "| validation loss | 1.5000 | 1.5000 | 0 |",
         "| BLEU | 46.70 [45.70, 47.70] | 46.20 [45.20, 47.20] | -0.5000 |"]
+
+
+@pytest.mark.parametrize("value, text", [
+    (0.0, "0"), (-0.0, "0"), (-4.4e-16, "-4e-16"), (-2.3e-8, "-2e-08"), (4.9e-5, "+5e-05"), (5e-5, "+0.0001"),
+    (-0.5, "-0.5000")])
+def test_a_small_difference_is_told_by_its_size(value, text):
+    assert format_difference(value) == text
 
 
 def test_stamps_hold_in_another_copy_of_the_project(tmp_path, monkeypatch):
