@@ -135,11 +135,10 @@ def differences_table(differences: list[Difference]) -> list[str]:
 
 def draw(path: str | os.PathLike, comparison: Comparison) -> None:
     """Draws the gap between the losses over the steps beside the noise floor, each with its largest so far; a PNG."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), constrained_layout=True)
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
     curves = (("gap", COLOURS[comparison.second["description"]["framework"]], "between the dumps"),
               ("floor", FLOOR_COLOUR, "noise floor"))
     smallest = np.concatenate([curve[curve > 0] for curve in comparison.curves.values()]).min(initial=1e-6)
@@ -162,4 +161,3 @@ def draw(path: str | os.PathLike, comparison: Comparison) -> None:
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)

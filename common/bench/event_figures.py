@@ -26,11 +26,11 @@ def save(figure, path):
 
 def plot_rows(path, folder, rows):
     """Draws validation F1 by epoch of every row, the seeds' mean: one panel a framework."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
 
-    figure, panels = pyplot.subplots(1, len(FRAMEWORKS), figsize=(11, 4.4), sharey=True, constrained_layout=True)
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    panels = figure.subplots(1, len(FRAMEWORKS), sharey=True)
     for axes, framework in zip(panels, FRAMEWORKS):
         for row in rows:
             curves = [[record["scores"]["classification"]["f1"]
@@ -45,17 +45,15 @@ def plot_rows(path, folder, rows):
     panels[0].set_ylabel("validation F1, role and exact span")
     panels[-1].legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1, 0.6))
     save(figure, path)
-    pyplot.close(figure)
 
 
 def plot_gaps(path, folder, rows):
     """Draws how far both frameworks' losses are apart, by step: a line for each seed; equal losses have no point."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     rates = {record["row"]: record["rate"] for record in read_json(folder / ROWS_FILE, [{"row": str, "rate": float}])}
-    figure, axes = pyplot.subplots(figsize=(8, 4), constrained_layout=True)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
     for number, row in enumerate(rows):
         for seed in row.seeds:
             records = [records_of(folder, row, seed, framework, "train") for framework in FRAMEWORKS]
@@ -71,4 +69,3 @@ def plot_gaps(path, folder, rows):
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     save(figure, path)
-    pyplot.close(figure)

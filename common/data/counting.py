@@ -12,15 +12,12 @@ import collections
 import os
 from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from common.data.rows import read_formatted
 from common.data.strata import FOLDERS, SPLITS, STRATA, chosen_sets, formatted_path, label, predicate_frequencies
 from common.files import atomic_write, write_json
 from common.paths import ROOT
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: a machine may have no display)
 
 PREDICATES_SHOWN = 20
 TITLES = {"e2e": "E2E: Type", "webnlg": "WebNLG: category", "dart": "DART: most frequent predicates",
@@ -65,8 +62,8 @@ def table(name: str, counted: dict[str, dict[str, Any]]) -> str:
 def draw(report: dict[str, dict[str, dict[str, Any]]], path: str | os.PathLike) -> None:
     """Draws a panel for each data set: each category's share of the rows of train, valid and test, in per cent."""
     heights = [len(counted["categories"]) for counted in report.values()]
-    figure, panels = pyplot.subplots(len(report), 1, figsize=(8, 2 + 0.3 * sum(heights)), squeeze=False,
-                                     layout="constrained", height_ratios=[height + 2 for height in heights])
+    figure = Figure(figsize=(8, 2 + 0.3 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(report), 1, squeeze=False, height_ratios=[height + 2 for height in heights])
     for panel, (name, counted) in zip(panels[:, 0], report.items()):
         categories = list(counted["categories"])
         for i, split in enumerate(SPLITS):
@@ -80,7 +77,6 @@ def draw(report: dict[str, dict[str, dict[str, Any]]], path: str | os.PathLike) 
         panel.legend(frameon=False)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=120)
-    pyplot.close(figure)
 
 
 def main(argv: list[str]) -> None:

@@ -100,11 +100,10 @@ def role_lines(results: dict[str, dict]) -> list[str]:
 
 def plot_curves(path: str | os.PathLike, work: Path, frameworks: Sequence[str], title: str) -> None:
     """Draws loss and validation F1 by step side by side, one colour a framework, as a PNG."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, (losses, scores) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
     draw_losses(losses, work, frameworks, "loss (nats, start and end)")
     for position, framework in enumerate(frameworks):
         records = [record for record in read_log(Path(work) / framework / "train_log.jsonl")
@@ -121,19 +120,17 @@ def plot_curves(path: str | os.PathLike, work: Path, frameworks: Sequence[str], 
     figure.suptitle(title)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)
 
 
 def plot_roles(path: str | os.PathLike, results: dict[str, dict], title: str) -> None:
     """Draws F1 by role as bars, one colour a framework, the most frequent role on top, as a PNG."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     first = next(iter(results.values()))["roles"]
     roles = sorted(first, key=lambda role: first[role]["gold"])
     height = 0.8 / len(results)
-    figure, axes = pyplot.subplots(figsize=(7, 0.42 * len(roles) + 1.4), constrained_layout=True)
+    figure = Figure(figsize=(7, 0.42 * len(roles) + 1.4), layout="constrained")
+    axes = figure.subplots()
     for position, (framework, result) in enumerate(results.items()):
         values = [result["roles"].get(role, {"f1": 0.0})["f1"] for role in roles]
         axes.barh([index - position * height for index in range(len(roles))], values, height,
@@ -146,7 +143,6 @@ def plot_roles(path: str | os.PathLike, results: dict[str, dict], title: str) ->
     figure.legend(frameon=False, loc="outside lower center", ncols=len(results))
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)
 
 
 def build_event_report(run) -> tuple[dict, str]:

@@ -94,19 +94,16 @@ def bar_label(case):
 
 def draw(path, title, panels):
     """Writes a figure of some panels, one below the other."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     heights = [0.9 + 0.26 * len(bars) for _, _, bars in panels]
-    figure, all_axes = pyplot.subplots(len(panels), squeeze=False, figsize=(7, 0.5 + sum(heights)),
-                                       height_ratios=heights, constrained_layout=True)
+    figure = Figure(figsize=(7, 0.5 + sum(heights)), layout="constrained")
+    all_axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
     for (axes,), panel in zip(all_axes, panels):
         draw_panel(axes, *panel)
     figure.suptitle(title, fontsize=11)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)
-    pyplot.close(figure)
 
 
 def main(argv):
