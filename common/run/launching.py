@@ -92,7 +92,7 @@ def say_once(line: str | None, seconds: float = LAUNCHER_SECONDS) -> None:
     except UserError:  # it is the line
         others = 0
     name = f"\0{os.path.basename(sys.argv[0])} started by {os.getppid()}"
-    with socket.socket(socket.AF_UNIX) as right:
+    with socket.socket(socket.AF_UNIX) if others else contextlib.nullcontext() as right:
         while others:
             try:
                 right.bind(name)

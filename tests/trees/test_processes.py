@@ -197,8 +197,8 @@ def test_a_process_that_ends_ends_the_other(rank, ending, status, said, tmp_path
 
 
 LATE = """
-import time
 import sys
+import time
 
 sys.path.insert(0, "src")
 {imports}
